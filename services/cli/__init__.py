@@ -1,0 +1,1 @@
+"""The `inpo` command and the all-in-one launcher."""

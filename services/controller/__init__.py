@@ -1,0 +1,1 @@
+"""REST API and reconciler: advances the iterations of a run."""

@@ -1,0 +1,1 @@
+"""Turns responses into preferences."""

@@ -1,0 +1,1 @@
+"""Generates responses under exactly the weight version that the work names."""

@@ -1,0 +1,1 @@
+"""Log-probabilities, optimisation, publishing of the next weights."""

@@ -1,0 +1,1 @@
+"""What the services have in common: the mathematics, the contracts, the store and the runtime."""

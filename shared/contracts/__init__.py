@@ -1,0 +1,1 @@
+"""What crosses a process boundary: the run's specification, plans, work, records and REST bodies."""

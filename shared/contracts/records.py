@@ -1,0 +1,168 @@
+"""Rows of the Parquet artifacts, and the small JSON facts beside them."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.contracts.base import Fact
+from shared.contracts.weights import WeightVersion
+
+FinishReason = Literal["stop", "length"]
+VerdictStatus = Literal["ok", "tie", "abstain", "error"]
+
+
+class Message(Fact):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Prompt(Fact):
+    """A row of `prompts.parquet`: text for the tokenizer, or messages for the chat template."""
+
+    prompt_id: str
+    messages: list[Message] = Field(min_length=1)
+    split: Literal["train", "held_out"] = "train"
+    set: int = 0
+
+
+class Skipped(Fact):
+    """Input that was left out, and why. Nothing is ever left out silently."""
+
+    id: str
+    reason: str
+
+
+class Rollout(Fact):
+    """A prompt with its K responses and the one weight version that sampled them all. Rows of `rollouts/`.
+
+    Lists over responses have length K; inner lists are over the response's tokens, with the stop token when the
+    policy produced one (`finish_reasons` "stop") and without it when the response was cut ("length").
+    """
+
+    prompt_id: str
+    prompt: list[Message]
+    prompt_ids: list[int] = Field(description="token ids as fed to the policy")
+    responses: list[str]
+    response_ids: list[list[int]]
+    log_probs: list[list[float]] = Field(description="sampler's log pi(token) at temperature 1, in nats")
+    finish_reasons: list[FinishReason]
+    version: int
+    digest: str
+
+
+class Verdict(Fact):
+    """A judge's answer to one comparison: row of `judgments/`.
+
+    `a` and `b` index the rollout's responses (in an evaluation `b` indexes the reference policy's). Status `ok` and
+    `tie` carry a probability; `abstain` (answered, but not usable) and `error` (no answer) carry none, and no winner.
+    """
+
+    prompt_id: str
+    a: int
+    b: int
+    draw: int = Field(description="how often this comparison had been asked before in this step")
+    status: VerdictStatus
+    probability: float | None = Field(default=None, ge=0.0, le=1.0, description="P(a beats b), both orders averaged")
+    probability_given: float | None = Field(default=None, description="P(a beats b) as seen with a first")
+    probability_swapped: float | None = Field(default=None, description="P(a beats b) as seen with b first")
+    answer: float | None = Field(
+        default=None, ge=0.0, le=1.0, description="the oracle's answer: a draw from P, or P itself"
+    )
+    judge: str
+    judge_revision: str
+    latency_s: float = Field(ge=0.0)
+    error: str | None = None
+
+
+class PreferencePair(Fact):
+    """Row of `pairs/`. Holds no clock, run id or digest: equal work gives equal bytes.
+
+    `preference` is the oracle's answer for chosen against rejected (1 for a binary oracle). The regression target is
+    `(preference - 1/2) / eta`, which for a binary answer is the paper's `1 / (2 eta)`.
+    """
+
+    prompt_id: str
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    chosen_log_prob: float = Field(description="sampler's log pi_t(chosen), the witness")
+    rejected_log_prob: float
+    preference: float = Field(ge=0.0, le=1.0)
+    probability: float | None = Field(description="the judge's P(chosen beats rejected), where it gave one")
+    judge_revision: str
+    version: int
+
+
+class DeadLetter(Fact):
+    """`dead/<kind>-<shard>.json`: work that was tried three times and given up; it fails the run with this reason."""
+
+    item: str
+    attempts: int
+    reasons: list[str]
+
+
+class PublishedWeights(Fact):
+    """`weights.json` of a base or half-step: the weights that it made, chosen once, and what training measured."""
+
+    version: WeightVersion
+    metrics: dict[str, float] = Field(default_factory=dict)
+    skipped: list[Skipped] = Field(default_factory=list[Skipped])
+
+
+class ReferenceScores(Fact):
+    """`scores.json` of an evaluation: log pi_t(y) - log pi_ref(y) of every response, in nats, in rollout order."""
+
+    log_ratios: list[float]
+
+
+class Estimate(Fact):
+    """A mean with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    num: int
+
+
+class Sample(Fact):
+    """A prompt with the reference policy's response and the version's, for people to look at."""
+
+    prompt: str
+    reference: str
+    response: str
+
+
+class EvaluationResult(Fact):
+    """`result.json` of an evaluation."""
+
+    version: WeightVersion
+    win_rate: Estimate | None = Field(description="against the reference's responses; null for the reference itself")
+    kl: Estimate = Field(description="KL to the reference, nats a response")
+    mean_response_tokens: float
+    truncated_share: float
+    distinct_response_share: float = Field(description="distinct responses / responses: 1 / num when collapsed")
+    unjudged_share: float
+    warnings: list[str] = Field(default_factory=list)
+    samples: list[Sample] = Field(default_factory=list[Sample])
+
+
+class Commit(Fact):
+    """`commit.json`: an iteration happened, once. Names its weights and proves its artifacts."""
+
+    iteration: int
+    weights: WeightVersion
+    num_pairs: int
+    digests: dict[str, str] = Field(description="sha256 of every artifact of the iteration, by key")
+    metrics: dict[str, float]
+
+
+class Intent(Fact):
+    """`intents/0004.json`: what somebody wants of a run; the highest number is in force."""
+
+    action: Literal["pause", "resume", "cancel", "failed"]
+    reason: str | None = None

@@ -1,0 +1,103 @@
+"""REST bodies of the controller."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.contracts.base import Fact
+from shared.contracts.records import Commit, EvaluationResult, PreferencePair, Skipped
+from shared.contracts.spec import RunSpec
+from shared.contracts.weights import WeightVersion
+
+Phase = Literal["preparing", "generating", "judging", "training", "publishing", "evaluating", "committed", "failed"]
+RunState = Literal["queued", "running", "paused", "succeeded", "cancelled", "failed"]
+
+
+class RunRecord(Fact):
+    """`run.json`: written once, when the run is created."""
+
+    id: str
+    spec: RunSpec
+    created_at: str = Field(description="RFC 3339, UTC")
+    code_revision: str
+    num_prompts: int
+    skipped: list[Skipped] = Field(description="prompts left out at creation, with the reason")
+
+
+class Progress(Fact):
+    """How much of the current phase is done, in shards (training: one)."""
+
+    iteration: int
+    num_iterations: int
+    phase: Phase
+    done: int
+    total: int
+    dead: int = 0
+
+
+class RunView(Fact):
+    """`GET /v1/runs/{id}`."""
+
+    id: str
+    name: str
+    state: RunState
+    reason: str | None = None
+    created_at: str
+    progress: Progress
+    weights: WeightVersion | None = Field(description="the newest committed version")
+    latest: EvaluationResult | None
+    num_prompts: int
+    num_skipped: int
+
+
+class RunDetail(RunView):
+    """With the specification and everything that was left out."""
+
+    spec: RunSpec
+    skipped: list[Skipped]
+
+
+class RunList(Fact):
+    """`GET /v1/runs`: newest first."""
+
+    runs: list[RunView]
+
+
+class IterationView(Fact):
+    """A committed iteration, and the evaluation of its weights once that is there."""
+
+    iteration: int
+    commit: Commit | None = Field(description="null for row 0, the reference policy")
+    evaluation: EvaluationResult | None
+
+
+class IterationList(Fact):
+    """`GET /v1/runs/{id}/iterations`: row 0 is the reference policy."""
+
+    iterations: list[IterationView]
+    skipped: list[Skipped] = Field(description="prompts and pairs left out while working, with the reason")
+
+
+class PairPage(Fact):
+    """`GET /v1/runs/{id}/pairs?iteration=…`."""
+
+    iteration: int
+    total: int
+    offset: int
+    pairs: list[PreferencePair]
+
+
+class WeightsView(Fact):
+    """A committed weight version."""
+
+    version: WeightVersion
+    parent: str | None
+    num_parameters: int
+    size_bytes: int
+    path: str
+
+
+class WeightsList(Fact):
+    """`GET /v1/weights`."""
+
+    weights: list[WeightsView]

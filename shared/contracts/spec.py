@@ -1,0 +1,241 @@
+"""`RunSpec`: everything that a person says about a run. Field texts are the reference documentation."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from shared.contracts.base import Input
+from shared.inpo import plan
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class ModelSpec(Input):
+    """The model to align: the reference policy, weight version 0."""
+
+    path: str = Field(description="A Hugging Face model directory, or a hub id such as `org/name`.")
+    revision: str | None = Field(default=None, description="Commit of the hub id; ignored for a directory.")
+
+
+class PromptSource(Input):
+    """One set of prompts: a JSONL or Parquet file, or a hub dataset at a revision."""
+
+    path: str | None = Field(default=None, description="A .jsonl, .jsonl.gz or .parquet file.")
+    hub: str | None = Field(default=None, description="A hub dataset id; its Parquet and JSONL files are read.")
+    revision: str | None = Field(default=None, description="Commit of the hub dataset.")
+    column: str = Field(default="prompt", description="Column holding a string, or a list of {role, content} messages.")
+    id_column: str | None = Field(
+        default=None, description="Column with the prompt's id; its content's hash by default."
+    )
+    system: str | None = Field(default=None, description="System prompt put before every prompt.")
+    limit: int | None = Field(default=None, ge=1, description="Read at most this many rows.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of `path` and `hub`")
+        return self
+
+
+class PromptsSpec(Input):
+    """The prompts of the run's iterations."""
+
+    sets: list[PromptSource] = Field(
+        min_length=1,
+        description="One set shared by all iterations, or one for each iteration (the paper's three disjoint sets).",
+    )
+    num_per_iteration: int | None = Field(
+        default=None,
+        ge=1,
+        description="Prompts an iteration; a whole set by default. A shared set is walked without repeats.",
+    )
+    format: Literal["auto", "chat", "text"] = Field(
+        default="auto",
+        description="`chat` renders the chat template, `text` feeds the text; `auto` asks the tokenizer.",
+    )
+    max_tokens: int = Field(default=1024, ge=1, description="Longer prompts are listed as skipped, never cut.")
+
+
+class SamplingSpec(Input):
+    """How responses are sampled. The sampling policy is the opponent: tempering it changes the game being solved."""
+
+    num_responses: int = Field(default=8, ge=2, description="K, the responses to each prompt.")
+    max_new_tokens: int = Field(default=256, ge=1, description="Responses are cut here; a cut response gets no EOS.")
+    temperature: float = Field(default=1.0, gt=0.0, le=10.0, description="1 samples the policy itself.")
+    top_p: Annotated[float, Field(gt=0.0, le=1.0, description="1 keeps the whole distribution.")] = 1.0
+
+
+class RulesJudge(Input):
+    """A judge in Python: a callable found by its entry point."""
+
+    kind: Literal["rules"] = "rules"
+    entry_point: str = Field(description="`module:factory`; the factory gets `params` and returns a rule.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the factory.")
+
+
+class RewardModelJudge(Input):
+    """A Hugging Face sequence classifier with one label; Bradley-Terry: P(a beats b) = sigmoid(r_a - r_b)."""
+
+    kind: Literal["reward_model"] = "reward_model"
+    path: str
+    revision: str | None = None
+    max_tokens: int = Field(default=2048, ge=16, description="A longer conversation is an abstention, never cut.")
+    batch_size: int = Field(default=16, ge=1)
+
+
+class PairModelJudge(Input):
+    """A causal language model that answers A or B (RLHFlow's pair-preference format)."""
+
+    kind: Literal["pair_model"] = "pair_model"
+    path: str
+    revision: str | None = None
+    max_tokens: int = Field(default=3072, ge=16, description="A longer question is an abstention, never cut.")
+    batch_size: int = Field(default=16, ge=1)
+
+
+JudgeSpec = Annotated[RulesJudge | RewardModelJudge | PairModelJudge, Field(discriminator="kind")]
+
+
+class OracleSpec(Input):
+    """Who answers comparisons, and how an answer is made of a probability."""
+
+    judge: JudgeSpec
+    answers: Literal["binary", "probability"] = Field(
+        default="binary",
+        description="`binary` draws the winner from P (the paper's definition 1), seeded; `probability` answers P.",
+    )
+    max_unjudged: Fraction = Field(
+        default=0.02, description="Share of comparisons that may stay without a verdict; above it the iteration fails."
+    )
+    max_retries: int = Field(
+        default=8, ge=0, description="How often a failing judge is asked again, with growing pauses."
+    )
+
+
+class AlgorithmSpec(Input):
+    """The method and its parameters, in the paper's letters."""
+
+    name: Literal["inpo", "iterative_dpo"] = "inpo"
+    eta: float | None = Field(default=None, gt=0.0, description="Inverse step size; unset with schedule `theorem4`.")
+    tau: float = Field(
+        default=0.0, ge=0.0, description="Strength of the KL to the reference policy; 0 is INPO without KL."
+    )
+    schedule: plan.StepSchedule = Field(default="constant", description="`theorem4`: eta_t = tau (t + 2) / 2.")
+    beta: float | None = Field(default=None, gt=0.0, description="Iterative DPO only.")
+    reference: Literal["previous", "initial"] = Field(
+        default="previous", description="Iterative DPO only: `previous` is what its public scripts do."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.name == "iterative_dpo":
+            if self.beta is None:
+                raise ValueError("iterative_dpo needs `beta` (its public scripts: 0.1)")
+            return self
+        if self.schedule == "theorem4":
+            if self.tau <= 0.0:
+                raise ValueError("schedule `theorem4` needs `tau` > 0: eta_t = tau (t + 2) / 2")
+            if self.eta is not None:
+                raise ValueError("schedule `theorem4` derives eta from tau; leave `eta` out")
+            return self
+        if self.eta is None:
+            raise ValueError("inpo needs `eta` (the paper: 0.0075)")
+        if self.tau > self.eta:
+            raise ValueError(f"`tau` ({self.tau}) must not exceed `eta` ({self.eta}); the paper: tau = eta / 3")
+        return self
+
+    def parameters(self) -> plan.Parameters:
+        """The same as the mathematics wants it."""
+        return plan.Parameters(
+            eta=self.eta or 0.0,
+            tau=self.tau,
+            beta=self.beta or 0.0,
+            schedule=self.schedule,
+            moving_reference=self.reference == "previous",
+        )
+
+
+class SelectionSpec(Input):
+    """Which of K responses become preference pairs."""
+
+    method: Literal["tournament", "best_worst", "random_pairs", "all_pairs"] = Field(
+        default="tournament",
+        description="`tournament`: the paper's 3K/2-1 comparisons; `best_worst`: by mean preference over all pairs; "
+        "`random_pairs`: disjoint i.i.d. pairs, what the theory asks for; `all_pairs`: every pair.",
+    )
+    num_pairs: int | None = Field(default=None, ge=1, description="`random_pairs`: pairs a prompt; K/2 by default.")
+    tied_final: Literal["drop", "first"] = Field(default="drop", description="A tournament whose last game is a tie.")
+
+
+class TrainingSpec(Input):
+    """The optimisation of one iteration: AdamW, cosine schedule with warm-up; a new optimizer each iteration."""
+
+    learning_rate: float = Field(default=5e-7, gt=0.0, le=1.0)
+    batch_size: int = Field(default=128, ge=1, description="Pairs an optimizer step.")
+    micro_batch_size: int = Field(
+        default=16, ge=1, description="Pairs a forward; gradients are accumulated to batch_size."
+    )
+    num_epochs: int = Field(default=1, ge=1, le=100)
+    warmup_fraction: Fraction = 0.03
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    max_pair_tokens: int = Field(default=2048, ge=8, description="A longer prompt + response drops its pair, listed.")
+    checkpoint_every_steps: int = Field(default=200, ge=1)
+    step_zero_tolerance: float = Field(
+        default=1e-3,
+        gt=0.0,
+        description="Largest |log pi_theta - log pi_t| of a stored response, in nats a token, at step 0.",
+    )
+    witness_tolerance: float = Field(
+        default=1e-2,
+        gt=0.0,
+        description="Largest mean |trainer's - sampler's log-prob| a token; beyond it training is refused.",
+    )
+
+
+class EvaluationSpec(Input):
+    """Measured for every weight version, on prompts held out from training."""
+
+    prompts: PromptSource | None = Field(
+        default=None, description="A set of its own; by default `num_prompts` are held out of the first training set."
+    )
+    num_prompts: int = Field(default=64, ge=0, description="0 measures nothing.")
+    num_responses: int = Field(
+        default=1, ge=1, le=1024, description="Responses a prompt, each against one of the reference."
+    )
+    max_kl: float = Field(
+        default=50.0,
+        gt=0.0,
+        description="A larger KL to the reference, in nats a response, is flagged as reward hacking.",
+    )
+
+
+class RunSpec(Input):
+    """A run: align `model` on `prompts` under `oracle` by `algorithm` for a number of iterations."""
+
+    name: str = Field(default="run", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="Becomes part of the run's id.")
+    model: ModelSpec
+    prompts: PromptsSpec
+    sampling: SamplingSpec = SamplingSpec()
+    oracle: OracleSpec
+    algorithm: AlgorithmSpec
+    selection: SelectionSpec = SelectionSpec()
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    iterations: int = Field(default=3, ge=1, le=1000)
+    shard_size: int = Field(default=16, ge=1, le=4096, description="Prompts a shard: the unit of work, retry and loss.")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        num = self.sampling.num_responses
+        if self.selection.method == "tournament" and num & (num - 1):
+            raise ValueError(f"a tournament needs sampling.num_responses to be a power of two, not {num}")
+        pairs = self.selection.num_pairs
+        if pairs is not None and self.selection.method != "random_pairs":
+            raise ValueError("selection.num_pairs is for the method `random_pairs` only")
+        if pairs is not None and 2 * pairs > num:
+            raise ValueError(f"selection.num_pairs = {pairs} disjoint pairs need {2 * pairs} responses, not {num}")
+        if len(self.prompts.sets) not in (1, self.iterations):
+            raise ValueError(f"give one prompt set, or one for each of the {self.iterations} iterations")
+        return self

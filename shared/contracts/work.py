@@ -1,0 +1,45 @@
+"""Work items and events: the only things that travel through Redis. Small, JSON, without payloads."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from shared.contracts.base import Fact
+
+Kind = Literal["generate", "judge", "train"]
+
+
+class WorkItem(Fact):
+    """One unit of work, produced by the controller, consumed by the worker of its kind.
+
+    `generate` and `judge` work on one shard of a step; `train` on a whole step, doing what the step's plan says:
+    import the base model, train a half-step, or score an evaluation.
+    """
+
+    kind: Kind
+    run: str
+    step: str = Field(description="key of the step's folder in the artifact store; it holds plan.json")
+    shard: int = Field(default=0, ge=0)
+
+    @property
+    def id(self) -> str:
+        """The same for the same work, so that asking twice is asking once."""
+        return f"{self.step}:{self.kind}:{self.shard:05d}"
+
+
+class Attempt(Fact):
+    """What the queue knows of an item's history when it hands it out."""
+
+    number: int = Field(ge=1, description="1 for the first try")
+    deferrals: int = Field(
+        default=0, ge=0, description="times the item was handed back because something outside was down"
+    )
+    reasons: list[str] = Field(default_factory=list, description="why earlier tries failed")
+
+
+class Event(Fact):
+    """A line of the live event stream: produced by queue and controller, consumed by the reconciler and `/events`."""
+
+    type: str = Field(description="e.g. item_done, item_retried, item_dead, run_changed, iteration_committed")
+    run: str
+    data: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The mathematics of Nash policy optimisation: no I/O, no clock, no logging."""

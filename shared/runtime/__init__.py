@@ -1,0 +1,1 @@
+"""What every service process needs: settings, worker loop, HTTP app, telemetry, shutdown."""

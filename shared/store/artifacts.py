@@ -1,0 +1,121 @@
+"""The artifact store: immutable objects under keys, created exclusively.
+
+`create` never overwrites: whoever loses the race adopts the winner's object. An object is durable (fsync) before it is
+visible, and visible whole or not at all.
+"""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class MissingArtifactError(LookupError):
+    """The key holds nothing. The caller asked too early, or for something that was never made."""
+
+
+class CorruptArtifactError(ValueError):
+    """The object under the key is not what its schema says. It is never repaired silently."""
+
+
+class ArtifactStore(Protocol):
+    """What every artifact store promises. Keys are relative paths with forward slashes."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store `data` durably under a free key. False, with nothing changed, when the key is taken."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes; `MissingArtifactError` when there is none."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether the key holds an object."""
+        ...
+
+    def list(self, folder: str) -> list[str]:
+        """Names (not keys) directly below a folder, sorted; empty when the folder does not exist."""
+        ...
+
+
+class DirectoryStore:
+    """Artifacts as files below a local directory; folders of weights are ordinary directories in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    def path(self, key: str) -> Path:
+        """The file or directory behind a key; refuses keys that lead out of the store."""
+        parts = key.split("/")
+        if any(part in ("", ".", "..") for part in parts):
+            raise ValueError(f"not an artifact key: {key!r}")
+        return self.root.joinpath(*parts)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `ArtifactStore.create`. Uses a hard link: the one primitive that is atomic, exclusive and complete."""
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        _fsync_directory(target.parent)
+        return True
+
+    def read(self, key: str) -> bytes:
+        """See `ArtifactStore.read`."""
+        try:
+            return self.path(key).read_bytes()
+        except FileNotFoundError:
+            raise MissingArtifactError(key) from None
+
+    def exists(self, key: str) -> bool:
+        """See `ArtifactStore.exists`."""
+        return self.path(key).exists()
+
+    def list(self, folder: str) -> list[str]:
+        """See `ArtifactStore.list`."""
+        try:
+            names = os.listdir(self.path(folder))
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if not name.startswith("."))
+
+
+def read_model(store: ArtifactStore, key: str, model: type[ModelT]) -> ModelT:
+    """A JSON artifact as a validated model; `CorruptArtifactError` names the key when it does not validate."""
+    try:
+        return model.model_validate_json(store.read(key))
+    except ValidationError as error:
+        raise CorruptArtifactError(f"{key}: {error}") from error
+
+
+def create_model(store: ArtifactStore, key: str, value: BaseModel) -> bool:
+    """Store a model as JSON under a free key; False when the key is taken."""
+    return store.create(key, value.model_dump_json(indent=1).encode() + b"\n")
+
+
+def digest(store: ArtifactStore, key: str) -> str:
+    """sha256 of an object."""
+    return hashlib.sha256(store.read(key)).hexdigest()
+
+
+def _fsync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,124 @@
+"""Where each artifact of a run lives: keys of the artifact store, relative and with forward slashes.
+
+```
+runs/<run>/run.json                                   RunRecord
+runs/<run>/prompts.parquet                            Prompt
+runs/<run>/intents/0004.json                          Intent
+runs/<run>/base/{plan,weights}.json                   step: import the model as version 0
+runs/<run>/iterations/0003/half-1/plan.json           step: HalfStepPlan
+    …/{rollouts,judgments,pairs}/00017.parquet        one object a shard, durable before the acknowledgement
+    …/dead/judge-00017.json                           DeadLetter
+    …/weights.json                                    PublishedWeights: which candidate won
+runs/<run>/iterations/0003/commit.json                Commit
+runs/<run>/evaluations/0003/…                         step: plan, rollouts, judgments, scores.json, result.json
+runs/<run>/weights/0003-<token>/                      Hugging Face directory, canary.json, manifest.json last
+runs/<run>/scratch/…                                  checkpoints inside an iteration; the only mutable thing
+```
+"""
+
+from shared.contracts.work import Kind
+
+
+def run(run_id: str) -> str:
+    """The run's folder."""
+    return f"runs/{run_id}"
+
+
+def run_record(run_id: str) -> str:
+    """`RunRecord`, written once."""
+    return f"{run(run_id)}/run.json"
+
+
+def prompts(run_id: str) -> str:
+    """The run's prompts; shards name their rows."""
+    return f"{run(run_id)}/prompts.parquet"
+
+
+def intents(run_id: str) -> str:
+    """Folder of the numbered intents."""
+    return f"{run(run_id)}/intents"
+
+
+def intent(run_id: str, number: int) -> str:
+    """One intent; the highest number is in force."""
+    return f"{intents(run_id)}/{number:04d}.json"
+
+
+def base(run_id: str) -> str:
+    """Step that imports the model."""
+    return f"{run(run_id)}/base"
+
+
+def iterations(run_id: str) -> str:
+    """Folder of the iterations."""
+    return f"{run(run_id)}/iterations"
+
+
+def iteration(run_id: str, number: int) -> str:
+    """One iteration's folder."""
+    return f"{iterations(run_id)}/{number:04d}"
+
+
+def half_step(run_id: str, iteration_number: int, half: int) -> str:
+    """Step of an iteration."""
+    return f"{iteration(run_id, iteration_number)}/half-{half}"
+
+
+def commit(run_id: str, iteration_number: int) -> str:
+    """`Commit` of an iteration."""
+    return f"{iteration(run_id, iteration_number)}/commit.json"
+
+
+def evaluation(run_id: str, version: int) -> str:
+    """Step that measures a weight version."""
+    return f"{run(run_id)}/evaluations/{version:04d}"
+
+
+def weights(run_id: str) -> str:
+    """Folder of the run's weight versions."""
+    return f"{run(run_id)}/weights"
+
+
+def scratch(run_id: str) -> str:
+    """Folder of mutable files that a run can do without."""
+    return f"{run(run_id)}/scratch"
+
+
+def plan(step: str) -> str:
+    """The step's plan."""
+    return f"{step}/plan.json"
+
+
+def rollouts(step: str, shard: int) -> str:
+    """Rollouts of a shard."""
+    return f"{step}/rollouts/{shard:05d}.parquet"
+
+
+def judgments(step: str, shard: int) -> str:
+    """Verdicts of a shard."""
+    return f"{step}/judgments/{shard:05d}.parquet"
+
+
+def pairs(step: str, shard: int) -> str:
+    """Preference pairs of a shard."""
+    return f"{step}/pairs/{shard:05d}.parquet"
+
+
+def dead(step: str, kind: Kind, shard: int) -> str:
+    """Dead letter of a work item."""
+    return f"{step}/dead/{kind}-{shard:05d}.json"
+
+
+def published(step: str) -> str:
+    """`PublishedWeights` of a base or half-step."""
+    return f"{step}/weights.json"
+
+
+def scores(step: str) -> str:
+    """`ReferenceScores` of an evaluation."""
+    return f"{step}/scores.json"
+
+
+def result(step: str) -> str:
+    """`EvaluationResult` of an evaluation."""
+    return f"{step}/result.json"

@@ -1,0 +1,101 @@
+"""The queue as its users see it. `RedisQueue` is the real one, `MemoryQueue` its twin for simulations.
+
+Work is at-least-once; effects are exactly-once because artifacts are created exclusively. Losing the queue loses
+nothing: the reconciler asks again for whatever artifact is missing, under the same ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.contracts.work import Attempt, Event, Kind, WorkItem
+
+MAX_TRIES = 3
+
+
+class QueueUnavailableError(ConnectionError):
+    """Redis cannot be reached now. Callers wait and try again; nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An item leased to this consumer until `renew` stops."""
+
+    item: WorkItem
+    entry: str
+    attempt: Attempt
+
+    @property
+    def exhausted(self) -> bool:
+        """The item has been tried `MAX_TRIES` times already: it becomes a dead letter instead of running again."""
+        return self.attempt.number > MAX_TRIES
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """One stream's state, for people and metrics."""
+
+    waiting: int
+    in_flight: int
+    delayed: int
+    oldest_s: float
+
+
+class Queue(Protocol):
+    """What every queue promises. Every method may raise `QueueUnavailableError`."""
+
+    def submit(self, item: WorkItem) -> bool:
+        """Ask for work. False, with nothing changed, while an item of the same id is outstanding."""
+        ...
+
+    def claim(self, kinds: Sequence[Kind], *, wait_s: float) -> Claim | None:
+        """Lease one item of these kinds, first those whose lease ran out; None after waiting in vain."""
+        ...
+
+    def renew(self, claim: Claim) -> bool:
+        """Keep the lease. False when it belongs to somebody else by now, who cannot be stolen from."""
+        ...
+
+    def complete(self, claim: Claim, event: Event) -> bool:
+        """The work's artifact is durable: forget the item and publish the event. False when the lease was lost."""
+        ...
+
+    def fail(self, claim: Claim, reason: str) -> Attempt:
+        """Count a failed try and hand the item back after a pause; returns the history including this try.
+
+        At `MAX_TRIES` failures the item is not handed back but stays leased, so that the caller can write its dead
+        letter and then `complete` it.
+        """
+        ...
+
+    def defer(self, claim: Claim, delay_s: float, reason: str) -> None:
+        """Hand the item back for later without counting a try: something outside is down."""
+        ...
+
+    def release(self, claim: Claim) -> None:
+        """Hand the item back at once without counting a try: this worker is shutting down."""
+        ...
+
+    def outstanding(self, run: str) -> set[str]:
+        """Ids of the run's items that were submitted and not completed."""
+        ...
+
+    def drop(self, run: str) -> int:
+        """Forget all items of a run that are not in flight; how many."""
+        ...
+
+    def publish(self, event: Event) -> None:
+        """Append to the live event stream."""
+        ...
+
+    def events(self, after: str, *, wait_s: float) -> list[tuple[str, Event]]:
+        """Events behind the id `after` ("0": all that are kept, "$": new ones), waiting for the first."""
+        ...
+
+    def depths(self) -> dict[Kind, Depth]:
+        """State of every stream."""
+        ...
+
+    def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:
+        """Outstanding items of a kind with their history, oldest first."""
+        ...

@@ -1,0 +1,127 @@
+# pyarrow ships no types; everything that leaves this module is typed.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false
+"""Records as Parquet bytes with a fixed schema per record type, so that pandas and `datasets` read them without us."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from shared.contracts.records import PreferencePair, Prompt, Rollout, Skipped, Verdict
+from shared.store.artifacts import ArtifactStore, CorruptArtifactError
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+_TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+_IDS = pa.list_(pa.int32())
+_MESSAGES = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT)]))
+_SKIPPED = b"inpo.skipped"
+
+SCHEMAS: dict[type[BaseModel], pa.Schema] = {
+    Prompt: pa.schema([("prompt_id", _TEXT), ("messages", _MESSAGES), ("split", _TEXT), ("set", _INT)]),
+    Rollout: pa.schema(
+        [
+            ("prompt_id", _TEXT),
+            ("prompt", _MESSAGES),
+            ("prompt_ids", _IDS),
+            ("responses", pa.list_(_TEXT)),
+            ("response_ids", pa.list_(_IDS)),
+            ("log_probs", pa.list_(pa.list_(_FLOAT))),
+            ("finish_reasons", pa.list_(_TEXT)),
+            ("version", _INT),
+            ("digest", _TEXT),
+        ]
+    ),
+    Verdict: pa.schema(
+        [
+            ("prompt_id", _TEXT),
+            ("a", _INT),
+            ("b", _INT),
+            ("draw", _INT),
+            ("status", _TEXT),
+            ("probability", _FLOAT),
+            ("probability_given", _FLOAT),
+            ("probability_swapped", _FLOAT),
+            ("answer", _FLOAT),
+            ("judge", _TEXT),
+            ("judge_revision", _TEXT),
+            ("latency_s", _FLOAT),
+            ("error", _TEXT),
+        ]
+    ),
+    PreferencePair: pa.schema(
+        [
+            ("prompt_id", _TEXT),
+            ("prompt", _MESSAGES),
+            ("chosen", _TEXT),
+            ("rejected", _TEXT),
+            ("prompt_ids", _IDS),
+            ("chosen_ids", _IDS),
+            ("rejected_ids", _IDS),
+            ("chosen_log_prob", _FLOAT),
+            ("rejected_log_prob", _FLOAT),
+            ("preference", _FLOAT),
+            ("probability", _FLOAT),
+            ("judge_revision", _TEXT),
+            ("version", _INT),
+        ]
+    ),
+}
+
+
+def encode(record_type: type[RecordT], records: Sequence[RecordT], skipped: Sequence[Skipped] = ()) -> bytes:
+    """Parquet bytes, equal for equal records. What was left out travels in the file's metadata."""
+    schema = SCHEMAS[record_type]
+    listed = json.dumps([item.model_dump() for item in skipped]).encode()
+    table = pa.Table.from_pylist([record.model_dump() for record in records], schema=schema)
+    sink = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({_SKIPPED: listed}), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def decode(record_type: type[RecordT], data: bytes, key: str = "table") -> list[RecordT]:
+    """The records of Parquet bytes; `CorruptArtifactError` names the key when they are not such a table."""
+    return [record_type.model_validate(row) for row in _table(record_type, data, key).to_pylist()]
+
+
+def decode_skipped(record_type: type[BaseModel], data: bytes, key: str = "table") -> list[Skipped]:
+    """What was left out when the table was made."""
+    metadata: dict[bytes, bytes] = _table(record_type, data, key).schema.metadata or {}
+    rows: list[dict[str, Any]] = json.loads(metadata.get(_SKIPPED, b"[]"))
+    return [Skipped.model_validate(row) for row in rows]
+
+
+def create_table(
+    store: ArtifactStore,
+    key: str,
+    record_type: type[RecordT],
+    records: Sequence[RecordT],
+    skipped: Sequence[Skipped] = (),
+) -> bool:
+    """Store records under a free key; False when the key is taken."""
+    return store.create(key, encode(record_type, records, skipped))
+
+
+def read_table(store: ArtifactStore, key: str, record_type: type[RecordT]) -> list[RecordT]:
+    """The records under a key."""
+    return decode(record_type, store.read(key), key)
+
+
+def read_skipped(store: ArtifactStore, key: str, record_type: type[BaseModel]) -> list[Skipped]:
+    """What was left out when the table under a key was made."""
+    return decode_skipped(record_type, store.read(key), key)
+
+
+def _table(record_type: type[BaseModel], data: bytes, key: str) -> Any:
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
+    if not table.schema.equals(SCHEMAS[record_type]):
+        raise CorruptArtifactError(f"{key}: schema is not that of {record_type.__name__}")
+    return table
