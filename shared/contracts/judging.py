@@ -28,8 +28,8 @@ class JudgmentItem(Input):
 
     @model_validator(mode="after")
     def _known_responses(self) -> Self:
-        ids = [response.id for response in self.responses]
-        if len(set(ids)) != len(ids):
+        ids = {response.id for response in self.responses}
+        if len(ids) != len(self.responses):
             raise ValueError("two responses have the same id")
         for pair in self.pairs:
             for name in pair:

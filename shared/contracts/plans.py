@@ -53,6 +53,7 @@ class HalfStepPlan(Fact):
     training: TrainingSpec
     shards: list[Shard]
     seed: int
+    planned_at_s: float = Field(description="Unix time, for the iteration's duration")
 
 
 class EvaluationPlan(Fact):

@@ -4,6 +4,7 @@
 runs/<run>/run.json                                   RunRecord
 runs/<run>/prompts.parquet                            Prompt
 runs/<run>/intents/0004.json                          Intent
+runs/<run>/judge.json                                 JudgeIdentity: the first judge that answered, binding for all
 runs/<run>/base/{plan,weights}.json                   step: import the model as version 0
 runs/<run>/iterations/0003/half-1/plan.json           step: HalfStepPlan
     …/{rollouts,judgments,pairs}/00017.parquet        one object a shard, durable before the acknowledgement
@@ -42,6 +43,11 @@ def intents(run_id: str) -> str:
 def intent(run_id: str, number: int) -> str:
     """One intent; the highest number is in force."""
     return f"{intents(run_id)}/{number:04d}.json"
+
+
+def judge(run_id: str) -> str:
+    """Identity of the judge that the run is pinned to."""
+    return f"{run(run_id)}/judge.json"
 
 
 def base(run_id: str) -> str:

@@ -112,6 +112,11 @@ def read_table(store: ArtifactStore, key: str, record_type: type[RecordT]) -> li
     return decode(record_type, store.read(key), key)
 
 
+def num_rows(store: ArtifactStore, key: str) -> int:
+    """How many records the table under a key holds."""
+    return pq.read_metadata(io.BytesIO(store.read(key))).num_rows
+
+
 def read_skipped(store: ArtifactStore, key: str, record_type: type[BaseModel]) -> list[Skipped]:
     """What was left out when the table under a key was made."""
     return decode_skipped(record_type, store.read(key), key)

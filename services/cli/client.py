@@ -1,0 +1,118 @@
+"""The controller's REST API as the commands use it; whatever goes wrong is one `ApiError` with a remedy."""
+
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from services.cli.failures import ApiError, UserError
+from shared.contracts.problems import Problem
+from shared.contracts.runs import IterationList, RunDetail, RunList, WeightsList
+from shared.contracts.spec import RunSpec
+
+TIMEOUT_S = 30.0
+CREATE_TIMEOUT_S = 600.0  # creating a run may download its prompts
+
+_LOOPBACK = ("http://127.", "http://localhost", "http://[::1]")
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Api:
+    """A controller at an address. Every method may raise `ApiError`."""
+
+    def __init__(self, url: str, key: str | None = None, *, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise ApiError(f"{url!r} is not the address of a controller, such as http://127.0.0.1:8000")
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        # A proxy of the environment is for the world outside, not for this machine.
+        self._client = httpx.Client(
+            base_url=self.url, headers=headers, transport=transport, trust_env=not self.url.startswith(_LOOPBACK)
+        )
+
+    def create_run(self, spec: RunSpec) -> RunDetail:
+        """`POST /v1/runs`."""
+        body = spec.model_dump_json().encode()
+        return self._ask("POST", "/v1/runs", RunDetail, body=body, timeout_s=CREATE_TIMEOUT_S)
+
+    def run(self, run: str) -> RunDetail:
+        """`GET /v1/runs/{id}`."""
+        return self._ask("GET", _of(run), RunDetail)
+
+    def runs(self) -> RunList:
+        """`GET /v1/runs`."""
+        return self._ask("GET", "/v1/runs", RunList)
+
+    def change(self, run: str, action: Literal["pause", "resume", "cancel"]) -> RunDetail:
+        """`POST /v1/runs/{id}:{action}`."""
+        return self._ask("POST", f"{_of(run)}:{action}", RunDetail)
+
+    def iterations(self, run: str) -> IterationList:
+        """`GET /v1/runs/{id}/iterations`."""
+        return self._ask("GET", f"{_of(run)}/iterations", IterationList)
+
+    def weights(self) -> WeightsList:
+        """`GET /v1/weights`."""
+        return self._ask("GET", "/v1/weights", WeightsList)
+
+    def _ask(
+        self, method: str, path: str, model: type[ModelT], *, body: bytes | None = None, timeout_s: float = TIMEOUT_S
+    ) -> ModelT:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            answer = self._client.request(method, path, content=body, headers=headers, timeout=timeout_s)
+        except httpx.TimeoutException:
+            reason = f"{self.url} did not answer within {timeout_s:.0f} s: see the controller's log"
+            raise ApiError(reason, retryable=True) from None
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise ApiError(
+                f"cannot reach a controller at {self.url} ({error or type(error).__name__}): "
+                "start one with `inpo up`, or name another with --url or INPO_URL",
+                retryable=isinstance(error, httpx.TransportError),
+            ) from None
+        if not answer.is_success:
+            raise _refusal(self.url, answer)
+        try:
+            return model.model_validate_json(answer.content)
+        except ValidationError:
+            raise _foreign(self.url, answer) from None
+
+
+def _of(run: str) -> str:
+    return f"/v1/runs/{quote(run, safe='')}"
+
+
+def bearer_key(key_file: Path | None, key: str | None) -> str | None:
+    """The key of INPO_API_KEY_FILE (its first line), else that of INPO_API_KEY."""
+    if key_file is None:
+        return key or None
+    try:
+        return key_file.read_text().splitlines()[0].strip()
+    except (OSError, UnicodeDecodeError, IndexError) as error:
+        raise UserError(f"INPO_API_KEY_FILE: cannot read a key from {key_file}: {error}") from None
+
+
+def _refusal(url: str, answer: httpx.Response) -> ApiError:
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except ValidationError:
+        return _foreign(url, answer)
+    if problem.status == 401:
+        message = f"{url} wants a key: set INPO_API_KEY_FILE (or INPO_API_KEY) to the controller's"
+    elif problem.errors:
+        message = "\n".join([f"{problem.title}:", *(f"  {item.field}: {item.message}" for item in problem.errors)])
+    else:
+        message = f"{problem.title}: {problem.detail}"
+    return ApiError(message, answer.status_code, retryable=problem.retryable)
+
+
+def _foreign(url: str, answer: httpx.Response) -> ApiError:
+    return ApiError(
+        f"{url} answered {answer.status_code} with something that is not a controller's: "
+        "is another program or another version listening there? Choose the address with --url or INPO_URL",
+        answer.status_code,
+        retryable=answer.status_code in (502, 503, 504),
+    )

@@ -1,0 +1,40 @@
+"""What `inpo validate` prints."""
+
+from rich.console import Console
+
+from services.cli.validating import Report
+from shared.contracts.spec import RunSpec
+
+_SHOWN = 20
+
+
+def show(spec: RunSpec, report: Report, console: Console) -> None:
+    """The report as text; everything that would be skipped is listed, long lists with their count."""
+    sampling, algorithm = spec.sampling, spec.algorithm
+    sets = ", ".join(str(num) for num in report.num_train.values())
+    responses = (spec.prompts.num_per_iteration or min(report.num_train.values())) * sampling.num_responses
+    lines = [
+        f"{spec.name} can begin.",
+        f"  model       {spec.model.path}",
+        f"  prompts     {sets} for training, {report.num_held_out} held out, {len(report.skipped)} skipped",
+        f"  iteration   {responses} responses of at most {sampling.max_new_tokens} tokens, "
+        f"at most {report.pairs_per_iteration} pairs ({spec.selection.method}), {spec.iterations} iterations",
+        f"  algorithm   {algorithm.name}, {_parameters(spec)}",
+        f"  judge       {spec.oracle.judge.kind}, {spec.oracle.answers} answers",
+    ]
+    console.print("\n".join(lines), markup=False)
+    for item in report.skipped[:_SHOWN]:
+        console.print(f"  skipped     {item.id}: {item.reason}", markup=False, style="yellow")
+    if len(report.skipped) > _SHOWN:
+        console.print(f"  skipped     and {len(report.skipped) - _SHOWN} more", style="yellow")
+    for item in report.unchecked:
+        console.print(f"  unchecked   {item}", markup=False, style="dim")
+
+
+def _parameters(spec: RunSpec) -> str:
+    algorithm = spec.algorithm
+    if algorithm.name == "iterative_dpo":
+        return f"beta {algorithm.beta}, reference {algorithm.reference}"
+    if algorithm.schedule == "theorem4":
+        return f"tau {algorithm.tau}, eta by theorem 4"
+    return f"eta {algorithm.eta}, tau {algorithm.tau}"

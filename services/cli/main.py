@@ -1,0 +1,154 @@
+"""The `inpo` command. Imports are inside the commands, so that help is there at once and needs no service's extras."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli import commands_queue, commands_runs
+from services.cli.failures import UserError, reported
+from services.cli.options import STATE_DIR, KeyFile, RedisUrl, StateDir, Url, connect
+
+HELP = """
+Align language models with general preferences by Iterative Nash Policy Optimization.
+
+[bold]Start here[/]
+
+  inpo demo                                        a tiny model learns a cyclic preference, on this machine
+
+[bold]Align a model of your own[/]
+
+  inpo up                                          Redis and the four services on this machine
+
+  inpo validate examples/stories.yaml --set model.path=DIR    what can be checked without running
+
+  inpo run examples/stories.yaml --set model.path=DIR --watch
+
+  inpo runs                                        all runs; `inpo runs RUN` shows one with its measurements
+
+  inpo weights                                     the weights that came out: ordinary Hugging Face directories
+
+[bold]When something goes wrong[/]
+
+  inpo queue show                                  what waits, what is in flight
+
+  inpo queue dead                                  work that was given up, and why
+
+  inpo queue retry RUN                             try it again once the cause is mended
+"""
+
+app = typer.Typer(
+    name="inpo",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+commands_runs.add_to(app)
+app.add_typer(commands_queue.app, name="queue")
+
+SpecFile = Annotated[Path, typer.Argument(metavar="FILE", help="A run as YAML; examples/ holds some.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Replace a field of FILE, e.g. `training.batch_size=32`."),
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Follow the run until it ends.")]
+
+
+@app.command()
+def up(
+    state_dir: StateDir = STATE_DIR,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the controller.")] = 8000,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Start Redis and the four services on this machine and keep them running.
+
+    Redis is --redis-url, else a redis-server on the PATH, else the one that comes with inpo[cpu]. Everything that
+    matters is below --state-dir; after Ctrl-C the next `inpo up` goes on where this one stopped.
+
+    Settings of the services are environment variables, e.g. `INPO_DEVICE=cuda inpo up`: see docs/configuration.md.
+    """
+    from services.cli.commands_up import keep_up  # noqa: PLC0415
+
+    with reported():
+        keep_up(state_dir, port, redis_url)
+
+
+@app.command()
+def run(
+    file: SpecFile,
+    overrides: Overrides = None,
+    watch: Watch = False,
+    url: Url = None,
+    state_dir: StateDir = STATE_DIR,
+    api_key_file: KeyFile = None,
+) -> None:
+    """Create a run from a YAML file, and follow it with --watch. Ctrl-C stops watching; the run goes on.
+
+    Examples:
+
+      inpo run examples/stories.yaml --set model.path=models/stories --watch
+
+      inpo run run.yaml --set algorithm.eta=0.02 --set iterations=5 --set prompts.sets.0.limit=100
+    """
+    from services.cli.commands_runs import watch_to_the_end  # noqa: PLC0415
+    from services.cli.specs import load_spec  # noqa: PLC0415
+
+    with reported():
+        spec = load_spec(file, overrides or [])
+        api = connect(url, state_dir, api_key_file)
+        created = api.create_run(spec)
+        typer.echo(f"{created.id} is {created.state}: {created.num_prompts} prompts, {created.num_skipped} skipped")
+        if watch:
+            watch_to_the_end(api, created.id)
+        else:
+            typer.echo(f"follow it: inpo runs {created.id} --watch")
+
+
+@app.command()
+def validate(file: SpecFile, overrides: Overrides = None) -> None:
+    """Check a run file without running it: fields, prompt files, duplicates and over-long prompts, model, judge.
+
+    Ends with exit code 1 when the run could not begin. A judge that is a Python entry point is imported and built.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from services.cli.commands_validate import show  # noqa: PLC0415
+    from services.cli.specs import load_spec  # noqa: PLC0415
+    from services.cli.validating import check  # noqa: PLC0415
+
+    with reported():
+        spec = load_spec(file, overrides or [])
+        show(spec, check(spec), Console(highlight=False))
+
+
+@app.command()
+def demo() -> None:
+    """A tiny model learns a preference that no reward can express; the distance to the exact Nash policy is measured.
+
+    Everything runs on this machine's CPU, without downloads, in a few minutes: INPO first, then iterative DPO on the
+    same budget. Writes demo-report.json and demo-report.png.
+    """
+    from services.cli.demo import run_demo  # noqa: PLC0415
+
+    with reported():
+        run_demo()
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import PackageNotFoundError  # noqa: PLC0415
+    from importlib.metadata import version as installed_version  # noqa: PLC0415
+
+    with reported():
+        try:
+            typer.echo(f"inpo {installed_version('inpo')}")
+        except PackageNotFoundError:
+            raise UserError("inpo is not installed as a distribution: run `make setup`") from None
+
+
+if __name__ == "__main__":
+    app()

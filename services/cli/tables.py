@@ -1,0 +1,136 @@
+"""Runs, iterations, weights and samples as tables."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from shared.contracts.records import Estimate, Sample
+from shared.contracts.runs import IterationView, RunDetail, RunView, WeightsView
+
+STATE_STYLES = {
+    "running": "cyan",
+    "succeeded": "green",
+    "failed": "bold red",
+    "cancelled": "yellow",
+    "paused": "yellow",
+    "queued": "dim",
+}
+_SAMPLE_CHARACTERS = 400
+
+
+def runs_table(runs: Sequence[RunView]) -> Table:
+    """One row a run, newest first."""
+    table = _table("run", "state", "iteration", "phase", "win rate", "KL", "created")
+    for run in runs:
+        progress, latest = run.progress, run.latest
+        table.add_row(
+            Text(run.id),
+            state_text(run.state),
+            f"{progress.iteration}/{progress.num_iterations}",
+            phase_text(run),
+            estimate(latest.win_rate if latest else None),
+            estimate(latest.kl if latest else None, digits=2),
+            run.created_at[:19].replace("T", " "),
+        )
+    return table
+
+
+def iterations_table(rows: Sequence[IterationView]) -> Table:
+    """One row a weight version; row 0 is the reference policy."""
+    table = _table("iteration", "win rate vs reference", "KL to reference", "pairs", "loss", "seconds", "warnings")
+    for row in rows:
+        table.add_row(*iteration_cells(row))
+    return table
+
+
+def iteration_cells(row: IterationView) -> list[str | Text]:
+    """The cells of an iteration; a measurement that is not there yet is an ellipsis, an inapplicable one empty."""
+    commit, evaluation = row.commit, row.evaluation
+    metrics = commit.metrics if commit is not None else {}
+    return [
+        str(row.iteration) if commit is not None else "0 (reference)",
+        estimate(evaluation.win_rate) if evaluation is not None else "…",
+        estimate(evaluation.kl, digits=2) if evaluation is not None else "…",
+        str(commit.num_pairs) if commit is not None else "",
+        f"{metrics['loss']:.4g}" if "loss" in metrics else "",
+        f"{metrics['seconds']:.1f}" if "seconds" in metrics else "",
+        Text("; ".join(evaluation.warnings) if evaluation is not None else "", style="bold yellow"),
+    ]
+
+
+def weights_table(weights: Sequence[WeightsView]) -> Table:
+    """One row a committed weight version."""
+    table = _table("run", "version", "digest", "parent", "parameters", "size", "directory")
+    for view in weights:
+        table.add_row(
+            Text(view.version.run),
+            str(view.version.number),
+            view.version.digest[:12],
+            (view.parent or "")[:12],
+            f"{view.num_parameters:,}",
+            f"{view.size_bytes / 2**20:.1f} MiB",
+            Text(view.path, overflow="fold"),
+        )
+    return table
+
+
+def samples_table(samples: Sequence[Sample]) -> Table:
+    """Responses before and after, side by side."""
+    table = Table(title="samples", title_justify="left", show_lines=True)
+    for name in ("prompt", "reference policy", "aligned policy"):
+        table.add_column(name, overflow="fold", ratio=1)
+    for sample in samples:
+        table.add_row(*(Text(_cut(text)) for text in (sample.prompt, sample.reference, sample.response)))
+    return table
+
+
+def facts_table(run: RunDetail) -> Table:
+    """What is known of one run, a line each."""
+    table = Table.grid(padding=(0, 2))
+    facts: list[tuple[str, str | Text]] = [
+        ("run", Text(run.id)),
+        ("state", state_text(run.state)),
+        ("phase", phase_text(run)),
+        ("algorithm", run.spec.algorithm.name),
+        ("model", Text(run.spec.model.path)),
+        ("weights", Text(str(run.weights)) if run.weights is not None else "none yet"),
+        ("prompts", f"{run.num_prompts}, {run.num_skipped} skipped" if run.num_skipped else str(run.num_prompts)),
+        ("created", run.created_at),
+    ]
+    if run.reason:
+        facts.insert(2, ("reason", Text(run.reason, style=STATE_STYLES.get(run.state, ""))))
+    for name, value in facts:
+        table.add_row(Text(name, style="dim"), value)
+    return table
+
+
+def state_text(state: str) -> Text:
+    """The state in its colour."""
+    return Text(state, style=STATE_STYLES.get(state, ""))
+
+
+def phase_text(run: RunView) -> str:
+    """The phase with its progress where it has any."""
+    progress = run.progress
+    counts = f" {progress.done}/{progress.total}" if progress.total > 1 else ""
+    dead = f", {progress.dead} given up" if progress.dead else ""
+    return f"{progress.phase}{counts}{dead}"
+
+
+def estimate(value: Estimate | None, digits: int = 3) -> str:
+    """A mean with its 95 % interval."""
+    if value is None:
+        return ""
+    return f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SAMPLE_CHARACTERS else text[:_SAMPLE_CHARACTERS] + " …"

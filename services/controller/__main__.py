@@ -1,0 +1,35 @@
+"""`python -m services.controller`: the REST API, with the reconcile loop in a thread beside it."""
+
+import threading
+
+from shared.runtime.telemetry import configure_logging
+from shared.store.redis_queue import RedisQueue
+
+from services.controller.app import controller_app
+from services.controller.loop import ReconcileLoop
+from services.controller.runs import RunRepository
+from services.controller.settings import ControllerSettings
+from shared.runtime.http import serve
+from shared.store.artifacts import DirectoryStore
+
+
+def main() -> None:
+    """Run until told to stop."""
+    settings = ControllerSettings()
+    configure_logging("controller", settings.log_level)
+    store = DirectoryStore(settings.store_dir)
+
+    def queue(role: str) -> RedisQueue:
+        return RedisQueue(settings.redis_url, consumer=f"controller-{role}", lease_s=settings.lease_s)
+
+    loop = ReconcileLoop(RunRepository(store), queue("loop"))
+    stop = threading.Event()
+    thread = threading.Thread(target=loop.run, args=(stop,), name="reconciler", daemon=True)
+    thread.start()
+    serve(controller_app(settings, store, queue("api"), queue("events"), loop), settings)
+    stop.set()
+    thread.join(timeout=5.0)
+
+
+if __name__ == "__main__":
+    main()

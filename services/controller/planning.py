@@ -1,0 +1,86 @@
+"""Plans from the spec and the committed weights: pure functions of what is stored."""
+
+import time
+
+from services.controller.prompts import rows_of
+from shared.contracts.plans import AnchorWeights, BasePlan, EvaluationPlan, HalfStepPlan, Shard
+from shared.contracts.records import Prompt
+from shared.contracts.spec import RunSpec
+from shared.contracts.weights import WeightVersion
+from shared.inpo.plan import ALGORITHMS
+from shared.inpo.seeds import seed_of
+
+
+def base_plan(run: str, spec: RunSpec) -> BasePlan:
+    """Import the run's model as version 0."""
+    return BasePlan(run=run, model=spec.model)
+
+
+def half_step_plan(
+    run: str, spec: RunSpec, prompts: list[Prompt], versions: dict[int, WeightVersion], iteration: int, half: int
+) -> HalfStepPlan:
+    """What one half-step samples, is anchored to and trains. `versions` maps committed numbers to their weights."""
+    step = ALGORITHMS[spec.algorithm.name](spec.algorithm.parameters(), iteration).half_steps[half - 1]
+    return HalfStepPlan(
+        run=run,
+        iteration=iteration,
+        half=half,
+        sample_from=versions[step.sample_from],
+        start_from=versions[step.start_from],
+        reference=versions[0],
+        anchors=[AnchorWeights(version=versions[anchor.version], exponent=anchor.exponent) for anchor in step.anchors],
+        loss=step.loss,
+        scale=step.scale,
+        sampling=spec.sampling,
+        prompt_format=spec.prompts.format,
+        max_prompt_tokens=spec.prompts.max_tokens,
+        oracle=spec.oracle,
+        selection=spec.selection,
+        training=spec.training,
+        shards=_shards(iteration_rows(spec, prompts, iteration), spec.shard_size),
+        seed=spec.seed,
+        planned_at_s=time.time(),
+    )
+
+
+def evaluation_plan(
+    run: str, spec: RunSpec, prompts: list[Prompt], version: WeightVersion, reference: WeightVersion
+) -> EvaluationPlan:
+    """Measure one weight version on the held-out prompts."""
+    return EvaluationPlan(
+        run=run,
+        version=version,
+        reference=reference,
+        sampling=spec.sampling,
+        num_responses=spec.evaluation.num_responses,
+        prompt_format=spec.prompts.format,
+        max_prompt_tokens=spec.prompts.max_tokens,
+        oracle=spec.oracle,
+        shards=_shards(rows_of(prompts, "held_out"), spec.shard_size),
+        seed=spec.seed,
+    )
+
+
+def iteration_rows(spec: RunSpec, prompts: list[Prompt], iteration: int) -> list[int]:
+    """Rows of the prompts of one iteration.
+
+    A shared set is walked in a seeded order, all of it before any prompt comes again; a new order each time round.
+    """
+    own_set = len(spec.prompts.sets) > 1
+    rows = rows_of(prompts, "train", iteration - 1 if own_set else 0)
+    wanted = spec.prompts.num_per_iteration or len(rows)
+    start = 0 if own_set else (iteration - 1) * wanted
+    laps = range(start // len(rows), (start + wanted - 1) // len(rows) + 1)
+    walk = [
+        row
+        for lap in laps
+        for row in sorted(rows, key=lambda row: seed_of("order", spec.seed, lap, prompts[row].prompt_id))
+    ]
+    offset = start - laps.start * len(rows)
+    return walk[offset : offset + wanted]
+
+
+def _shards(rows: list[int], size: int) -> list[Shard]:
+    return [
+        Shard(index=index, prompts=rows[start : start + size]) for index, start in enumerate(range(0, len(rows), size))
+    ]

@@ -1,0 +1,214 @@
+"""What should happen next in a run: a pure function of the spec and of what the store and the queue hold.
+
+Level-triggered: it is asked at start, on every event and once a second, and needs no memory of its own. Whatever
+crashed, was lost or happened twice, the next call does the right thing. The way of a prompt:
+
+    base planned → base published → per iteration: planned → generated → judged → trained → committed
+                                  → per weight version: evaluation planned → generated → judged, scored → concluded
+
+Evaluation is off the critical path: the next iteration never waits for it, the run's success does.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from shared.contracts.records import Intent
+from shared.contracts.spec import RunSpec
+from shared.contracts.work import Kind, WorkItem
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the store holds of a step (a base import, a half-step, an evaluation)."""
+
+    key: str
+    planned: bool = False
+    num_shards: int = 0
+    rollouts: frozenset[int] = frozenset()
+    judged: frozenset[int] = frozenset()
+    trained: bool = False
+    dead: Mapping[tuple[Kind, int], str] = field(default_factory=dict[tuple[Kind, int], str])
+
+    @property
+    def all_generated(self) -> bool:
+        """Every shard has its rollouts."""
+        return self.planned and len(self.rollouts) == self.num_shards
+
+    @property
+    def all_judged(self) -> bool:
+        """Every shard has its pairs (in an evaluation: its verdicts)."""
+        return self.planned and len(self.judged) == self.num_shards
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the store holds of the evaluation of one weight version."""
+
+    version: int
+    step: Step
+    concluded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything that the decision depends on. `iteration` is the first one without a commit."""
+
+    run: str
+    intent: Intent | None
+    base: Step
+    iteration: int
+    half_step: Step
+    evaluations: tuple[Evaluation, ...]
+    outstanding: frozenset[str]
+    unjudged_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBase:
+    """Write the base step's plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanHalfStep:
+    """Write the plan of a half-step of an iteration."""
+
+    iteration: int
+    half: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEvaluation:
+    """Write the plan of a weight version's evaluation."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Ask the queue for work."""
+
+    item: WorkItem
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Commit the iteration."""
+
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Write an evaluation's result."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """End the run, naming the reason."""
+
+    reason: str
+
+
+Action: TypeAlias = PlanBase | PlanHalfStep | PlanEvaluation | Submit | Commit | Conclude | Fail
+
+
+def next_actions(spec: RunSpec, observed: Observed) -> list[Action]:
+    """The actions that are due now; each may be done twice without harm. Empty when there is nothing to do but wait."""
+    if observed.intent is not None and observed.intent.action != "resume":
+        return []
+    wanted = list(_wanted(spec, observed))
+    due = [action for action in wanted if not _is_dead(observed, action)]
+    letters = _dead_letters(observed)
+    if letters:
+        due = [action for action in due if isinstance(action, Submit)]
+    reason = _unjudged(spec, observed) or ("; ".join(letters) if letters and not due else None)
+    if reason is not None:
+        return [Fail(reason)]
+    return [action for action in due if not (isinstance(action, Submit) and action.item.id in observed.outstanding)]
+
+
+def succeeded(spec: RunSpec, observed: Observed) -> bool:
+    """All iterations are committed and all their weights measured."""
+    return observed.iteration > spec.iterations and all(evaluation.concluded for evaluation in observed.evaluations)
+
+
+def _wanted(spec: RunSpec, observed: Observed) -> Iterator[Action]:
+    base = observed.base
+    if not base.planned:
+        yield PlanBase()
+    elif not base.trained:
+        yield Submit(WorkItem(kind="train", run=observed.run, step=base.key))
+    else:
+        if observed.iteration <= spec.iterations:
+            yield from _wanted_half_step(observed)
+        for evaluation in observed.evaluations:
+            yield from _wanted_evaluation(observed, evaluation)
+
+
+def _wanted_half_step(observed: Observed) -> Iterator[Action]:
+    step = observed.half_step
+    if not step.planned:
+        yield PlanHalfStep(observed.iteration, half=1)
+    elif step.trained:
+        yield Commit(observed.iteration)
+    elif step.all_judged:
+        yield Submit(WorkItem(kind="train", run=observed.run, step=step.key))
+    else:
+        yield from _shard_work(observed.run, step)
+
+
+def _wanted_evaluation(observed: Observed, evaluation: Evaluation) -> Iterator[Action]:
+    """The reference policy is measured by its rollouts alone: against itself it wins one half, at KL 0."""
+    step = evaluation.step
+    if evaluation.concluded:
+        return
+    if not step.planned:
+        yield PlanEvaluation(evaluation.version)
+    elif evaluation.version == 0:
+        yield from _shard_work(observed.run, step, judge=False) if not step.all_generated else [Conclude(0)]
+    elif step.all_judged and step.trained:
+        yield Conclude(evaluation.version)
+    else:
+        reference = next(other.step for other in observed.evaluations if other.version == 0)
+        yield from _shard_work(observed.run, step, judge=reference.all_generated)
+        if step.all_generated and not step.trained:
+            yield Submit(WorkItem(kind="train", run=observed.run, step=step.key))
+
+
+def _shard_work(run: str, step: Step, *, judge: bool = True) -> Iterator[Submit]:
+    """Generate what has no rollouts, judge what has: a shard is judged the moment that it exists."""
+    for shard in range(step.num_shards):
+        if shard not in step.rollouts:
+            yield Submit(WorkItem(kind="generate", run=run, step=step.key, shard=shard))
+        elif judge and shard not in step.judged:
+            yield Submit(WorkItem(kind="judge", run=run, step=step.key, shard=shard))
+
+
+def _is_dead(observed: Observed, action: Action) -> bool:
+    return isinstance(action, Submit) and (action.item.kind, action.item.shard) in _dead_of(observed, action.item.step)
+
+
+def _dead_of(observed: Observed, key: str) -> Mapping[tuple[Kind, int], str]:
+    steps = (observed.base, observed.half_step, *(evaluation.step for evaluation in observed.evaluations))
+    return next(step.dead for step in steps if step.key == key)
+
+
+def _unjudged(spec: RunSpec, observed: Observed) -> str | None:
+    if observed.unjudged_share <= spec.oracle.max_unjudged:
+        return None
+    return (
+        f"iteration {observed.iteration}: {observed.unjudged_share:.1%} of the comparisons got no verdict, "
+        f"oracle.max_unjudged allows {spec.oracle.max_unjudged:.1%}; see {observed.half_step.key}/judgments"
+    )
+
+
+def _dead_letters(observed: Observed) -> list[str]:
+    """What was given up. Once there is any, what is already planned is finished, nothing new is begun."""
+    return [
+        f"{step.key}: {kind} shard {shard} was given up after three tries: {reason}"
+        for step in (observed.base, observed.half_step, *(evaluation.step for evaluation in observed.evaluations))
+        for (kind, shard), reason in step.dead.items()
+    ]

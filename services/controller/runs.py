@@ -1,0 +1,240 @@
+"""Runs as people see them: created once, listed, followed. Everything is read from the artifact store."""
+
+import secrets
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version as installed_version
+
+from services.controller.observer import committed_version, intent_in_force, num_committed, observe
+from services.controller.prompts import load_prompts
+from services.controller.reconciler import Observed, succeeded
+from shared.contracts.plans import PLAN, BasePlan
+from shared.contracts.records import (
+    Commit,
+    EvaluationResult,
+    Intent,
+    PreferencePair,
+    Prompt,
+    PublishedWeights,
+    Rollout,
+    Skipped,
+)
+from shared.contracts.runs import (
+    IterationList,
+    IterationView,
+    PairPage,
+    Phase,
+    Progress,
+    RunDetail,
+    RunRecord,
+    RunState,
+    RunView,
+    WeightsList,
+    WeightsView,
+)
+from shared.contracts.spec import RunSpec
+from shared.store import layout
+from shared.store.artifacts import ArtifactStore, DirectoryStore, MissingArtifactError, create_model, read_model
+from shared.store.tables import create_table, num_rows, read_skipped, read_table
+from shared.store.weights import read_manifest
+
+
+class UnknownRunError(LookupError):
+    """No run has this id."""
+
+
+class RunRepository:
+    """The runs of one artifact store."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self.store = store
+        self._record = lru_cache(maxsize=1024)(self._read_record)
+
+    def create(self, spec: RunSpec) -> RunRecord:
+        """Store a new run with its prompts. Raises `InvalidSpecError` for prompts that cannot be used."""
+        prompts, skipped = load_prompts(spec)
+        now = datetime.now(UTC)
+        record = RunRecord(
+            id=f"{spec.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+            spec=spec,
+            created_at=now.isoformat(),
+            code_revision=installed_version("inpo"),
+            num_prompts=len(prompts),
+            skipped=skipped,
+        )
+        create_table(self.store, layout.prompts(record.id), Prompt, prompts, skipped)
+        create_model(self.store, layout.run_record(record.id), record)
+        return record
+
+    def record(self, run: str) -> RunRecord:
+        """The run's record; `UnknownRunError` when there is none."""
+        try:
+            return self._record(run)
+        except (MissingArtifactError, ValueError) as error:
+            raise UnknownRunError(run) from error
+
+    def records(self) -> list[RunRecord]:
+        """All runs, oldest first."""
+        names = self.store.list("runs")
+        found = [self.record(name) for name in names if self.store.exists(layout.run_record(name))]
+        return sorted(found, key=lambda record: (record.created_at, record.id))
+
+    def active(self) -> RunRecord | None:
+        """The oldest run that has not ended: one runs, the others wait, so no replica thrashes between weights."""
+        return next((record for record in self.records() if not self.ended(record)), None)
+
+    def ended(self, record: RunRecord) -> bool:
+        """Whether the run succeeded, failed or was cancelled."""
+        intent = intent_in_force(self.store, record.id)
+        if intent is not None and intent.action in ("cancel", "failed"):
+            return True
+        committed = num_committed(self.store, record.id)
+        if committed < record.spec.iterations:
+            return False
+        if record.spec.evaluation.num_prompts == 0:
+            return True
+        versions = range(committed + 1)
+        return all(self.store.exists(layout.result(layout.evaluation(record.id, version))) for version in versions)
+
+    def detail(self, record: RunRecord) -> RunDetail:
+        """The run's view with the spec and the prompts that were left out."""
+        return RunDetail(**self.view(record).model_dump(), spec=record.spec, skipped=record.skipped)
+
+    def view(self, record: RunRecord) -> RunView:
+        """The run's state and progress."""
+        observed = observe(self.store, record.id, record.spec, frozenset())
+        state = self._state(record, observed)
+        committed = observed.iteration - 1
+        results = (self._evaluation(record.id, number) for number in range(committed, -1, -1))
+        return RunView(
+            id=record.id,
+            name=record.spec.name,
+            state=state,
+            reason=observed.intent.reason if observed.intent is not None else None,
+            created_at=record.created_at,
+            progress=_progress(record.spec, observed, state),
+            weights=committed_version(self.store, record.id, committed),
+            latest=next((result for result in results if result is not None), None),
+            num_prompts=record.num_prompts,
+            num_skipped=len(record.skipped),
+        )
+
+    def iterations(self, record: RunRecord) -> IterationList:
+        """Row 0 is the reference policy; one row a committed iteration."""
+        numbers = range(num_committed(self.store, record.id) + 1)
+        rows = [
+            IterationView(
+                iteration=number,
+                commit=read_model(self.store, layout.commit(record.id, number), Commit) if number else None,
+                evaluation=self._evaluation(record.id, number),
+            )
+            for number in numbers
+        ]
+        skipped = [item for number in numbers if number for item in self._skipped(record.id, number)]
+        return IterationList(iterations=rows, skipped=skipped)
+
+    def pairs(self, record: RunRecord, iteration: int, offset: int, limit: int) -> PairPage:
+        """Preference pairs of an iteration in shard order; only what is judged already."""
+        step = layout.half_step(record.id, iteration, 1)
+        total, pairs = 0, list[PreferencePair]()
+        for name in self.store.list(f"{step}/pairs"):
+            key = f"{step}/pairs/{name}"
+            rows = num_rows(self.store, key)
+            if total + rows > offset and len(pairs) < limit:
+                start = max(0, offset - total)
+                pairs += read_table(self.store, key, PreferencePair)[start : start + limit - len(pairs)]
+            total += rows
+        return PairPage(iteration=iteration, total=total, offset=offset, pairs=pairs)
+
+    def weights(self, store: DirectoryStore) -> WeightsList:
+        """All committed weight versions, newest run first."""
+        views: list[WeightsView] = []
+        for record in reversed(self.records()):
+            for number in range(num_committed(store, record.id) + 1):
+                version = committed_version(store, record.id, number)
+                if version is None:
+                    continue
+                path = store.path(version.directory)
+                manifest = read_manifest(path)
+                views.append(
+                    WeightsView(
+                        version=version,
+                        parent=manifest.parent,
+                        num_parameters=manifest.num_parameters,
+                        size_bytes=sum(file.size_bytes for file in manifest.files),
+                        path=str(path),
+                    )
+                )
+        return WeightsList(weights=views)
+
+    def _read_record(self, run: str) -> RunRecord:
+        return read_model(self.store, layout.run_record(run), RunRecord)
+
+    def _state(self, record: RunRecord, observed: Observed) -> RunState:
+        by_intent: dict[str, RunState] = {"cancel": "cancelled", "failed": "failed", "pause": "paused"}
+        if observed.intent is not None and observed.intent.action in by_intent:
+            return by_intent[observed.intent.action]
+        if succeeded(record.spec, observed):
+            return "succeeded"
+        active = self.active()
+        return "running" if active is not None and active.id == record.id else "queued"
+
+    def _evaluation(self, run: str, number: int) -> EvaluationResult | None:
+        key = layout.result(layout.evaluation(run, number))
+        return read_model(self.store, key, EvaluationResult) if self.store.exists(key) else None
+
+    def _skipped(self, run: str, iteration: int) -> list[Skipped]:
+        """What the workers of an iteration left out: over-long prompts, identical responses, lost comparisons."""
+        step = layout.half_step(run, iteration, 1)
+        plan = PLAN.validate_json(self.store.read(layout.plan(step)))
+        shards = [] if isinstance(plan, BasePlan) else plan.shards
+        skipped: list[Skipped] = []
+        for shard in shards:
+            skipped += read_skipped(self.store, layout.rollouts(step, shard.index), Rollout)
+            skipped += read_skipped(self.store, layout.pairs(step, shard.index), PreferencePair)
+        return skipped + read_model(self.store, layout.published(step), PublishedWeights).skipped
+
+
+def allowed(state: RunState, action: str) -> bool:
+    """Whether a person may ask for this in this state; a failed run may be resumed once its cause is mended."""
+    wanted: dict[str, tuple[RunState, ...]] = {
+        "pause": ("queued", "running"),
+        "resume": ("paused", "failed"),
+        "cancel": ("queued", "running", "paused", "failed"),
+    }
+    return state in wanted[action]
+
+
+def intent_of(action: str) -> Intent:
+    """The intent behind `:pause`, `:resume` and `:cancel`."""
+    return Intent.model_validate({"action": action})
+
+
+def _progress(spec: RunSpec, observed: Observed, state: RunState) -> Progress:
+    phase, done, total = _phase(spec, observed, state)
+    steps = (observed.base, observed.half_step, *(evaluation.step for evaluation in observed.evaluations))
+    return Progress(
+        iteration=min(observed.iteration, spec.iterations),
+        num_iterations=spec.iterations,
+        phase=phase,
+        done=done,
+        total=total,
+        dead=sum(len(step.dead) for step in steps),
+    )
+
+
+def _phase(spec: RunSpec, observed: Observed, state: RunState) -> tuple[Phase, int, int]:
+    step = observed.half_step
+    if state == "failed":
+        return "failed", 0, 1
+    if not observed.base.trained:
+        return "preparing", 0, 1
+    if observed.iteration > spec.iterations:
+        concluded = sum(evaluation.concluded for evaluation in observed.evaluations)
+        done = concluded == len(observed.evaluations)
+        return ("committed" if done else "evaluating"), concluded, len(observed.evaluations)
+    if not step.all_generated:
+        return "generating", len(step.rollouts), step.num_shards
+    if not step.all_judged:
+        return "judging", len(step.judged), step.num_shards
+    return ("publishing" if step.trained else "training"), int(step.trained), 1

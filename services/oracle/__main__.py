@@ -1,0 +1,63 @@
+"""`python -m services.oracle`: the API in the main thread, the worker of kind `judge` beside it."""
+
+import os
+import signal
+import threading
+from functools import partial
+
+from services.oracle.app import oracle_app
+from services.oracle.judge import build_judge
+from services.oracle.pool import JudgePool
+from services.oracle.settings import OracleSettings
+from services.oracle.worker import JudgeHandler
+from shared.runtime.http import create_app, serve
+from shared.runtime.shutdown import stop_on_signals
+from shared.runtime.telemetry import configure_logging
+from shared.runtime.worker import Limits, Worker
+from shared.store.artifacts import DirectoryStore
+from shared.store.redis_queue import RedisQueue
+
+
+def main() -> None:
+    """Run until told to stop, or until the worker cannot go on; whatever the role, health and metrics are served."""
+    settings = OracleSettings()
+    configure_logging("oracle", settings.log_level)
+    stop = stop_on_signals()
+    judges = JudgePool(
+        partial(build_judge, device=settings.oracle_device),
+        max_judges=settings.oracle_max_judges,
+        capacity=settings.oracle_remembered_answers,
+    )
+    works, ended = settings.oracle_role != "api", threading.Event()
+
+    def ready() -> dict[str, str | None]:
+        return {"worker": "has ended" if ended.is_set() else None}
+
+    answers = settings.oracle_role != "worker"
+    app = oracle_app(settings, judges, ready=ready) if answers else create_app("INPO oracle", settings, ready=ready)
+    worker = threading.Thread(target=_work, args=(settings, judges, stop, ended), name="judge-worker", daemon=True)
+    if works:
+        worker.start()
+    serve(app, settings)
+    if ended.is_set():
+        raise SystemExit("the oracle's worker ended; the log has the reason")
+    if works:
+        worker.join(timeout=settings.drain_s + 1.0)
+
+
+def _work(settings: OracleSettings, judges: JudgePool, stop: threading.Event, ended: threading.Event) -> None:
+    store = DirectoryStore(settings.store_dir)
+    queue = RedisQueue(settings.redis_url, consumer=settings.consumer("oracle"), lease_s=settings.lease_s)
+    handler = JudgeHandler(store, judges, retry_pause_s=settings.oracle_retry_pause_s)
+    limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
+    try:
+        Worker(queue, store, ["judge"], handler, limits).run(stop)
+    finally:
+        if not stop.is_set():
+            # A process that only looks alive is worse than one that its supervisor restarts.
+            ended.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The one face of every judge: a batch of comparisons in, as many opinions out, in order.
+
+A judge that fails says so (`error`); one that answers without a usable verdict says that (`abstain`). Neither is ever
+a number: a label that nobody gave does not exist.
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from shared.contracts.judging import JudgeIdentity
+from shared.contracts.records import Message, VerdictStatus
+from shared.contracts.spec import JudgeSpec
+
+MAX_REASON = 1000
+
+
+class JudgeBuildError(ValueError):
+    """The specification leads to no working judge; `field` names the part of it that is wrong."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A question to a judge: which of two responses to the prompt is better."""
+
+    prompt: Sequence[Message]
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """The answer: P(first beats second) as seen in the given order and, turned back, with the positions exchanged.
+
+    `probability_swapped` is None where the judge has no position to be biased by. Made by `opinion`, `abstention`
+    and `failure` only, so that statuses and numbers always agree.
+    """
+
+    status: VerdictStatus
+    probability_given: float | None
+    probability_swapped: float | None
+    error: str | None
+    latency_s: float
+
+    @property
+    def probability(self) -> float | None:
+        """Mean over the orders asked; None unless the status is `ok` or `tie`."""
+        if self.probability_given is None:
+            return None
+        return _mean(self.probability_given, self.probability_swapped)
+
+
+def opinion(given: float, swapped: float | None, latency_s: float) -> Opinion:
+    """What a judge answered. A NaN, or anything outside [0, 1], makes it a failure; exactly 1/2 is a tie."""
+    for value in (given, swapped):
+        if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
+            return failure(f"the judge answered {value}, which is not a probability", latency_s)
+    status: VerdictStatus = "tie" if _mean(given, swapped) == 0.5 else "ok"
+    return Opinion(status, given, swapped, None, latency_s)
+
+
+def abstention(reason: str, latency_s: float) -> Opinion:
+    """The judge cannot answer this comparison, however often it is asked."""
+    return Opinion("abstain", None, None, reason[:MAX_REASON], latency_s)
+
+
+def failure(reason: str, latency_s: float) -> Opinion:
+    """The judge did not answer; asking again may help."""
+    return Opinion("error", None, None, reason[:MAX_REASON], latency_s)
+
+
+class Judge(Protocol):
+    """One backend of the oracle. Position bias, where there can be any, is averaged out by asking both orders."""
+
+    def identity(self) -> JudgeIdentity:
+        """Who answers; the revision changes with whatever could change an answer."""
+        ...
+
+    def compare(self, comparisons: Sequence[Comparison]) -> list[Opinion]:
+        """One opinion a comparison, in order. Raises only for mistakes of ours, never for a judge's."""
+        ...
+
+
+_FACTORIES = {
+    "rules": "services.oracle.judges.rules",
+    "reward_model": "services.oracle.judges.reward_model",
+    "pair_model": "services.oracle.judges.pair_model",
+}
+
+
+def build_judge(spec: JudgeSpec, *, device: str = "auto") -> Judge:
+    """The judge of a specification; `JudgeBuildError` names the field that is wrong and why.
+
+    Judges are modules loaded by name: only a local model brings torch into the process.
+    """
+    name = _FACTORIES[spec.kind]
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        remedy = f"needs the package {error.name}: install inpo[oracle,local-models]"
+        raise JudgeBuildError("kind", f"{spec.kind} {remedy}") from error
+    build = cast(Callable[[JudgeSpec, str], Judge], module.build)
+    return build(spec, device)
+
+
+def _mean(given: float, swapped: float | None) -> float:
+    return given if swapped is None else (given + swapped) / 2

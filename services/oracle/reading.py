@@ -1,0 +1,43 @@
+"""Rollouts on their way in: nothing sampled by other weights, cut short or without numbers is ever judged."""
+
+import math
+
+from shared.contracts.records import Rollout
+from shared.contracts.weights import WeightVersion
+from shared.store import layout
+from shared.store.artifacts import ArtifactStore, CorruptArtifactError
+from shared.store.tables import read_table
+
+
+def read_rollouts(
+    store: ArtifactStore, step: str, shard: int, *, version: WeightVersion, num_responses: int
+) -> list[Rollout]:
+    """The shard's rollouts, every one of `num_responses` responses sampled by `version`.
+
+    `MissingArtifactError` when they are not there, `CorruptArtifactError` naming what is wrong with them.
+    """
+    key = layout.rollouts(step, shard)
+    rollouts = read_table(store, key, Rollout)
+    seen: set[str] = set()
+    for rollout in rollouts:
+        fault = _fault(rollout, version, num_responses)
+        if fault is None and rollout.prompt_id in seen:
+            fault = "occurs twice"
+        if fault is not None:
+            raise CorruptArtifactError(f"{key}: prompt {rollout.prompt_id} {fault}")
+        seen.add(rollout.prompt_id)
+    return rollouts
+
+
+def _fault(rollout: Rollout, version: WeightVersion, num_responses: int) -> str | None:
+    if (rollout.version, rollout.digest) != (version.number, version.digest):
+        return f"was sampled by v{rollout.version}@{rollout.digest[:12]}, not by {version}"
+    lengths = {len(rollout.responses), len(rollout.response_ids), len(rollout.log_probs)}
+    if lengths != {num_responses}:
+        return f"has {len(rollout.responses)} responses, the plan says {num_responses}"
+    for ids, log_probs in zip(rollout.response_ids, rollout.log_probs, strict=True):
+        if len(ids) != len(log_probs):
+            return f"has {len(log_probs)} log-probs for {len(ids)} tokens"
+        if not all(math.isfinite(value) for value in log_probs):
+            return "has a log-prob that is not finite"
+    return None

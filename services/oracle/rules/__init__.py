@@ -1,0 +1,1 @@
+"""Rules that ship with the oracle: factories for judges of kind `rules`."""

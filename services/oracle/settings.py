@@ -1,0 +1,32 @@
+"""Settings of the oracle."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.runtime.http import HttpSettings
+
+JudgeKind = Literal["rules", "reward_model", "pair_model"]
+
+
+class OracleSettings(HttpSettings):
+    """Read from `INPO_…` environment variables, e.g. INPO_ORACLE_DEVICE."""
+
+    port: int = Field(default=8001, ge=0, le=65535, description="Port of the oracle's API.")
+    oracle_role: Literal["all", "api", "worker"] = Field(
+        default="all", description="`api` answers POST /v1/judgments, `worker` judges shards, `all` does both."
+    )
+    oracle_device: str = Field(default="auto", description="Where local judges compute: auto, cpu, cuda, cuda:1.")
+    oracle_max_judges: int = Field(default=4, ge=1, description="Judges kept loaded; the one unused longest goes.")
+    oracle_remembered_answers: int = Field(default=100_000, ge=0, description="Answers kept in memory, a judge.")
+    oracle_retry_pause_s: float = Field(
+        default=1.0, gt=0.0, description="First pause before a failing judge is asked again; it doubles each time."
+    )
+    oracle_api_kinds: tuple[JudgeKind, ...] = Field(
+        default=("rules", "reward_model", "pair_model"), description="Kinds of judges that API requests may name."
+    )
+    oracle_api_entry_points: tuple[str, ...] = Field(
+        default=("services.oracle.rules.",),
+        description="Prefixes of the rules' entry points that API requests may name: importing is running code.",
+    )
+    oracle_api_max_comparisons: int = Field(default=4096, ge=1, description="Comparisons a request may ask for.")

@@ -1,0 +1,149 @@
+"""Hop 4 of a prompt: a shard's rollouts become judgments, and judgments become preference pairs.
+
+Judgments are written before pairs, and both are adopted when somebody else wrote them first; so a crash anywhere asks
+the judge at most the questions of one shard again, and the pairs are the same whoever derives them.
+"""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from services.oracle.asking import StepOracle, UnansweredError, against_reference, select, step_name
+from services.oracle.judge import Judge
+from services.oracle.pairs import derive_pairs
+from services.oracle.pool import JudgePool
+from services.oracle.reading import read_rollouts
+from shared.contracts.judging import JudgeIdentity
+from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
+from shared.contracts.records import PreferencePair, Rollout, Skipped, Verdict
+from shared.contracts.work import Attempt, WorkItem
+from shared.runtime.telemetry import span
+from shared.runtime.worker import RetryLater
+from shared.store import layout
+from shared.store.artifacts import ArtifactStore, CorruptArtifactError, create_model, read_model
+from shared.store.tables import create_table, read_table
+
+_LONGEST_PAUSE_S = 60.0
+
+
+class JudgeChangedError(RuntimeError):
+    """The judge is not the one that this run began with: its preferences would be mixed with another's."""
+
+
+class JudgeHandler:
+    """Handles `judge` items. `retry_pause_s` is the first pause after a failing judge; it doubles each time."""
+
+    def __init__(self, store: ArtifactStore, judges: JudgePool, *, retry_pause_s: float = 1.0) -> None:
+        self._store = store
+        self._judges = judges
+        self._retry_pause_s = retry_pause_s
+
+    def __call__(self, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
+        """Judge one shard of a step; returns what the live events show.
+
+        `RetryLater` while the judge fails and may be asked again; then its failures are stored as verdicts without
+        an answer, and whether there are too many of them is the controller's decision.
+        """
+        plan = self._plan(item)
+        with span("judge", run=item.run, step=item.step, shard=item.shard):
+            if isinstance(plan, HalfStepPlan):
+                return self._half_step(plan, item, attempt)
+            if isinstance(plan, EvaluationPlan) and plan.version != plan.reference:
+                return self._evaluation(plan, item, attempt)
+        raise ValueError(f"{item.step}: a step of type {plan.type} without an opponent has nothing to judge")
+
+    def _plan(self, item: WorkItem) -> BasePlan | HalfStepPlan | EvaluationPlan:
+        key = layout.plan(item.step)
+        try:
+            return PLAN.validate_json(self._store.read(key))
+        except ValidationError as error:
+            raise CorruptArtifactError(f"{key}: {error}") from error
+
+    def _half_step(self, plan: HalfStepPlan, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
+        rollouts = read_rollouts(
+            self._store, item.step, item.shard, version=plan.sample_from, num_responses=plan.sampling.num_responses
+        )
+        verdicts = self._stored(item)
+        if verdicts is None:
+            verdicts = self._judge_half_step(plan, rollouts, item, attempt)
+        pairs, skipped = derive_pairs(plan, rollouts, verdicts)
+        create_table(self._store, layout.pairs(item.step, item.shard), PreferencePair, pairs, skipped)
+        return {**_summary(verdicts), "num_pairs": len(pairs), "num_skipped": len(skipped)}
+
+    def _judge_half_step(
+        self, plan: HalfStepPlan, rollouts: list[Rollout], item: WorkItem, attempt: Attempt
+    ) -> list[Verdict]:
+        oracle = self._oracle(plan, attempt)
+        try:
+            select(plan, rollouts, oracle.ask)
+        except UnansweredError as error:
+            raise self._later(attempt, error) from error
+        return self._adopt(item, oracle.verdicts)
+
+    def _evaluation(self, plan: EvaluationPlan, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
+        verdicts = self._stored(item)
+        if verdicts is None:
+            verdicts = self._judge_evaluation(plan, item, attempt)
+        return _summary(verdicts)
+
+    def _judge_evaluation(self, plan: EvaluationPlan, item: WorkItem, attempt: Attempt) -> list[Verdict]:
+        num, shard = plan.num_responses, item.shard
+        reference_step = layout.evaluation(plan.run, plan.reference.number)
+        rollouts = read_rollouts(self._store, item.step, shard, version=plan.version, num_responses=num)
+        opponents = read_rollouts(self._store, reference_step, shard, version=plan.reference, num_responses=num)
+        by_prompt = {rollout.prompt_id: rollout for rollout in opponents}
+        matched = [rollout for rollout in rollouts if rollout.prompt_id in by_prompt]
+        skipped = [
+            Skipped(id=rollout.prompt_id, reason="the reference policy has no responses to this prompt")
+            for rollout in rollouts
+            if rollout.prompt_id not in by_prompt
+        ]
+        oracle = self._oracle(plan, attempt)
+        try:
+            oracle.ask([asked for own in matched for asked in against_reference(own, by_prompt[own.prompt_id])])
+        except UnansweredError as error:
+            raise self._later(attempt, error) from error
+        return self._adopt(item, oracle.verdicts, skipped)
+
+    def _oracle(self, plan: HalfStepPlan | EvaluationPlan, attempt: Attempt) -> StepOracle:
+        judge: Judge = self._judges.get(plan.oracle.judge)
+        pin_judge(self._store, plan.run, judge.identity())
+        last_time = attempt.deferrals >= plan.oracle.max_retries
+        return StepOracle(judge, plan.oracle, plan.seed, step_name(plan), tolerant=last_time)
+
+    def _stored(self, item: WorkItem) -> list[Verdict] | None:
+        key = layout.judgments(item.step, item.shard)
+        return read_table(self._store, key, Verdict) if self._store.exists(key) else None
+
+    def _adopt(self, item: WorkItem, verdicts: list[Verdict], skipped: list[Skipped] | None = None) -> list[Verdict]:
+        key = layout.judgments(item.step, item.shard)
+        if create_table(self._store, key, Verdict, verdicts, skipped or []):
+            return verdicts
+        return read_table(self._store, key, Verdict)
+
+    def _later(self, attempt: Attempt, error: UnansweredError) -> RetryLater:
+        pause_s = min(self._retry_pause_s * 2.0 ** min(attempt.deferrals, 16), _LONGEST_PAUSE_S)
+        return RetryLater(pause_s, f"the judge fails: {error}")
+
+
+def pin_judge(store: ArtifactStore, run: str, identity: JudgeIdentity) -> None:
+    """Make this the run's judge, once; `JudgeChangedError` when the run has another already."""
+    key = layout.judge(run)
+    if create_model(store, key, identity):
+        return
+    pinned = read_model(store, key, JudgeIdentity)
+    if (pinned.kind, pinned.revision) != (identity.kind, identity.revision):
+        raise JudgeChangedError(
+            f"run {run} was judged by {pinned.id} at {pinned.revision}, this is {identity.id} at {identity.revision}: "
+            "restore that judge, or start a new run"
+        )
+
+
+def _summary(verdicts: list[Verdict]) -> dict[str, Any]:
+    unjudged = sum(verdict.answer is None for verdict in verdicts)
+    revisions = sorted({verdict.judge_revision for verdict in verdicts})
+    return {
+        "num_verdicts": len(verdicts),
+        "unjudged_share": unjudged / len(verdicts) if verdicts else 0.0,
+        "judge_revision": revisions[0] if revisions else None,
+    }

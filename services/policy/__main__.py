@@ -1,0 +1,24 @@
+"""`python -m services.policy`: a worker of kind `generate`."""
+
+from services.policy.building import build_handler
+from services.policy.settings import PolicySettings
+from shared.runtime.shutdown import stop_on_signals
+from shared.runtime.telemetry import configure_logging
+from shared.runtime.worker import Limits, Worker
+from shared.store.artifacts import DirectoryStore
+from shared.store.redis_queue import RedisQueue
+
+
+def main() -> None:
+    """Run until told to stop."""
+    settings = PolicySettings()
+    configure_logging("policy", settings.log_level)
+    stop = stop_on_signals()
+    store = DirectoryStore(settings.store_dir)
+    queue = RedisQueue(settings.redis_url, consumer=settings.consumer("policy"), lease_s=settings.lease_s)
+    limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
+    Worker(queue, store, ["generate"], build_handler(settings, store), limits).run(stop)
+
+
+if __name__ == "__main__":
+    main()

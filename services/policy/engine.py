@@ -1,0 +1,77 @@
+"""The engine as the worker sees it: generates and scores under exactly one weight version, and swaps it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from shared.contracts.records import FinishReason
+from shared.contracts.weights import WeightVersion
+
+
+class EngineError(RuntimeError):
+    """The engine could not do what was asked; the same weights go on serving and the work may be tried again."""
+
+
+class SwapRefusedError(EngineError):
+    """These weights must not serve; the message says why. The version that served before goes on serving."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: temperature first, then top-p. `top_p` 1 keeps the whole distribution."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A prompt, and one seed for each response that is wanted to it."""
+
+    prompt_ids: list[int]
+    seeds: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A response: its tokens, with the stop token when `finish_reason` is "stop" and without one when it is "length".
+
+    `log_probs` are log pi(token) of the policy itself, at temperature 1 and before top-p, in nats.
+    """
+
+    token_ids: list[int]
+    log_probs: list[float]
+    finish_reason: FinishReason
+
+
+class Engine(Protocol):
+    """What every engine promises. Calls may come from several threads; `Gate` keeps swaps apart from the rest."""
+
+    def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[list[Completion]]:
+        """Completions by request, then by seed, all under one weight version.
+
+        A response depends on its prompt, its seed and the weights only, not on what else is in the batch (up to
+        rounding in the forward pass). `EngineError` for an empty prompt, one that leaves no room, or no weights.
+        """
+        ...
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The log pi of every token after the first of each sequence, in nats; `EngineError` when one is not finite."""
+        ...
+
+    def stage(self, directory: Path, version: WeightVersion) -> None:
+        """Check the version's files while serving goes on; `SwapRefusedError` says what is wrong with them."""
+        ...
+
+    def swap_weights(self, directory: Path, version: WeightVersion) -> None:
+        """Serve `version` from now on, verified by its canary.
+
+        Atomic: after a `SwapRefusedError`, or any other, the old version serves as if nothing had been tried.
+        """
+        ...
+
+    def live_version(self) -> WeightVersion | None:
+        """The version that serves; None before the first swap."""
+        ...

@@ -1,0 +1,162 @@
+"""Hop 3 of a prompt: a shard's prompts become rollouts under the weight version that the plan names."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from services.policy.engine import Completion, Engine, EngineError, GenerationRequest, Sampling
+from services.policy.gate import Gate
+from services.policy.prompts import Renderer, Tokenizer, prompt_limit
+from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
+from shared.contracts.records import Prompt, Rollout, Skipped
+from shared.contracts.weights import WeightVersion
+from shared.contracts.work import Attempt, WorkItem
+from shared.inpo.seeds import seed_of
+from shared.runtime.telemetry import span
+from shared.store import layout
+from shared.store.artifacts import CorruptArtifactError, DirectoryStore
+from shared.store.tables import create_table, read_skipped, read_table
+
+SamplingPlan = HalfStepPlan | EvaluationPlan
+
+
+class GenerateHandler:
+    """Handles items of kind `generate`: the rollouts artifact exists, durable, when a call returns.
+
+    A shard whose artifact exists is adopted as it is. Raises when the weights are refused, the engine gives something
+    that must not be stored, or the version changed meanwhile; nothing is written then, and the item may be tried again.
+    """
+
+    def __init__(self, store: DirectoryStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer]) -> None:
+        self._store = store
+        self._gate = gate
+        self._tokenizer = lru_cache(maxsize=2)(load_tokenizer)
+        self._prompts = lru_cache(maxsize=1)(self._read_prompts)
+
+    def __call__(self, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
+        """Counts of what the shard's artifact holds: rollouts, skipped prompts, response tokens."""
+        key = layout.rollouts(item.step, item.shard)
+        if self._store.exists(key):
+            return self._adopted(key)
+        plan = _read_plan(self._store, item)
+        version = plan.sample_from if isinstance(plan, HalfStepPlan) else plan.version
+        with self._gate.serving(version) as engine:
+            rendered, skipped = self._render(item, plan, self._store.path(version.directory))
+            with span("generate", run=item.run, step=item.step, shard=item.shard, version=str(version)):
+                completions = _generate(engine, version, item, plan, rendered)
+        tokenizer = self._tokenizer(self._store.path(version.directory))
+        rollouts = [
+            _rollout(prompt, prompt_ids, found, version, tokenizer)
+            for (prompt, prompt_ids), found in zip(rendered, completions, strict=True)
+        ]
+        if not create_table(self._store, key, Rollout, rollouts, skipped):
+            return self._adopted(key)
+        return _summary(rollouts, skipped, adopted=False)
+
+    def _adopted(self, key: str) -> dict[str, Any]:
+        rollouts = read_table(self._store, key, Rollout)
+        return _summary(rollouts, read_skipped(self._store, key, Rollout), adopted=True)
+
+    def _render(
+        self, item: WorkItem, plan: SamplingPlan, directory: Path
+    ) -> tuple[list[tuple[Prompt, list[int]]], list[Skipped]]:
+        limit = prompt_limit(plan.max_prompt_tokens, plan.sampling.max_new_tokens, context_of(directory))
+        renderer = Renderer(self._tokenizer(directory), plan.prompt_format, limit)
+        rendered: list[tuple[Prompt, list[int]]] = []
+        skipped: list[Skipped] = []
+        for prompt in self._shard(item, plan):
+            result = renderer.render(prompt)
+            if isinstance(result, Skipped):
+                skipped.append(result)
+            else:
+                rendered.append((prompt, result))
+        return rendered, skipped
+
+    def _shard(self, item: WorkItem, plan: SamplingPlan) -> list[Prompt]:
+        prompts = self._prompts(item.run)
+        rows = next((shard.prompts for shard in plan.shards if shard.index == item.shard), None)
+        if rows is None:
+            raise CorruptArtifactError(f"{layout.plan(item.step)} has no shard {item.shard}")
+        if any(not 0 <= row < len(prompts) for row in rows):
+            raise CorruptArtifactError(f"{layout.plan(item.step)}: shard {item.shard} names rows that no prompt has")
+        return [prompts[row] for row in rows]
+
+    def _read_prompts(self, run: str) -> list[Prompt]:
+        return read_table(self._store, layout.prompts(run), Prompt)
+
+
+def context_of(directory: Path) -> int | None:
+    """Tokens that the directory's model can attend to, where its config.json says so."""
+    config: dict[str, Any] = json.loads((directory / "config.json").read_bytes())
+    context = config.get("max_position_embeddings")
+    return context if isinstance(context, int) else None
+
+
+def _read_plan(store: DirectoryStore, item: WorkItem) -> SamplingPlan:
+    plan = PLAN.validate_json(store.read(layout.plan(item.step)))
+    if not isinstance(plan, HalfStepPlan | EvaluationPlan):
+        raise CorruptArtifactError(f"{layout.plan(item.step)} is of type {plan.type}: it samples nothing")
+    return plan
+
+
+def _generate(
+    engine: Engine, version: WeightVersion, item: WorkItem, plan: SamplingPlan, rendered: list[tuple[Prompt, list[int]]]
+) -> list[list[Completion]]:
+    num = plan.sampling.num_responses if isinstance(plan, HalfStepPlan) else plan.num_responses
+    step = item.step.removeprefix(f"{layout.run(item.run)}/")
+    requests = [
+        GenerationRequest(ids, [seed_of("sample", plan.seed, step, prompt.prompt_id, sample) for sample in range(num)])
+        for prompt, ids in rendered
+    ]
+    sampling = Sampling(plan.sampling.max_new_tokens, plan.sampling.temperature, plan.sampling.top_p)
+    before = engine.live_version()
+    completions = engine.generate(requests, sampling) if requests else []
+    after = engine.live_version()
+    if not before == after == version:
+        raise EngineError(f"asked for {version}, but {before} was live before and {after} after generating")
+    if len(completions) != len(requests):
+        raise EngineError(f"the engine answered {len(completions)} of {len(requests)} prompts")
+    for request, (prompt, _), found in zip(requests, rendered, completions, strict=True):
+        check_completions(prompt.prompt_id, request, found)
+    return completions
+
+
+def check_completions(prompt_id: str, request: GenerationRequest, completions: Sequence[Completion]) -> None:
+    """`EngineError` unless there is one response for each seed, each with tokens and as many finite log-probs."""
+    if len(completions) != len(request.seeds):
+        raise EngineError(f"{prompt_id}: {len(completions)} responses instead of {len(request.seeds)}")
+    for sample, completion in enumerate(completions):
+        if not completion.token_ids:
+            raise EngineError(f"{prompt_id}: response {sample} has no tokens")
+        if len(completion.log_probs) != len(completion.token_ids):
+            raise EngineError(f"{prompt_id}: response {sample} has not one log-prob for each token")
+        if not all(math.isfinite(value) and value <= 1e-6 for value in completion.log_probs):
+            raise EngineError(f"{prompt_id}: response {sample} has a log-prob that is not finite or above 0")
+
+
+def _rollout(
+    prompt: Prompt, prompt_ids: list[int], completions: list[Completion], version: WeightVersion, tokenizer: Tokenizer
+) -> Rollout:
+    return Rollout(
+        prompt_id=prompt.prompt_id,
+        prompt=prompt.messages,
+        prompt_ids=prompt_ids,
+        responses=[tokenizer.decode(completion.token_ids) for completion in completions],
+        response_ids=[completion.token_ids for completion in completions],
+        log_probs=[completion.log_probs for completion in completions],
+        finish_reasons=[completion.finish_reason for completion in completions],
+        version=version.number,
+        digest=version.digest,
+    )
+
+
+def _summary(rollouts: Sequence[Rollout], skipped: Sequence[Skipped], *, adopted: bool) -> dict[str, Any]:
+    return {
+        "rollouts": len(rollouts),
+        "skipped": len(skipped),
+        "response_tokens": sum(len(ids) for rollout in rollouts for ids in rollout.response_ids),
+        "adopted": adopted,
+    }

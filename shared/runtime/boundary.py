@@ -1,0 +1,199 @@
+"""The outermost layer of an HTTP service: who may ask, which bodies enter, and what happens when a route fails.
+
+A body that passes is below the size limit and, where it is JSON, is JSON in the strict sense: UTF-8, no NaN and no
+infinity, no lone surrogate, not nested deeper than `MAX_DEPTH`. Nothing behind this layer has to think of those.
+"""
+
+import hashlib
+import hmac
+import json
+import math
+import time
+from typing import Any, NoReturn, cast
+
+import structlog
+from prometheus_client import Histogram
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.contracts.problems import Problem
+from shared.runtime.problems import internal_error, problem_response
+
+MAX_DEPTH = 64
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+_log = structlog.get_logger(__name__)
+_seconds = Histogram("inpo_http_request_seconds", "Time to answer a request.", ["method", "route", "status"])
+
+
+class Boundary:
+    """ASGI middleware; see the module's docstring. Health and readiness need no key, everything else does."""
+
+    def __init__(self, app: ASGIApp, *, api_key: str | None, max_body_bytes: int) -> None:
+        self._app = app
+        self._key_digest = None if api_key is None else _digest(api_key.encode())
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; an exception that no handler turned into a problem ends here as a 500."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send)
+        started = time.monotonic()
+        try:
+            await self._guarded(scope, receive, answer)
+        except Exception:
+            # The boundary of the process: nothing may leave it except a problem, and the log keeps the reason.
+            _log.exception("request_failed", method=scope["method"], path=scope["path"])
+            if answer.status:
+                raise
+            await internal_error()(scope, receive, answer)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            _seconds.labels(scope["method"], route, str(answer.status)).observe(time.monotonic() - started)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if not self._allowed(scope["path"], headers.get("authorization", "")):
+            await _unauthorized()(scope, receive, send)
+            return
+        body = await _read(receive, self._declared_size(headers), self._max_body_bytes)
+        if body is None:
+            detail = f"The body is larger than {self._max_body_bytes} bytes."
+            refusal = Problem(status=413, title="Body too large", detail=detail)
+            await problem_response(refusal, {"Connection": "close"})(scope, receive, send)
+            return
+        wrong = _json_fault(body) if body and _is_json(headers.get("content-type", "")) else None
+        if wrong is not None:
+            refusal = Problem(status=400, title="Invalid JSON", detail=f"The body is not valid JSON: {wrong}.")
+            await problem_response(refusal)(scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+    def _allowed(self, path: str, authorization: str) -> bool:
+        if self._key_digest is None or path in OPEN_PATHS:
+            return True
+        scheme, _, key = authorization.partition(" ")
+        given = _digest(key.strip().encode("latin-1"))
+        return scheme.lower() == "bearer" and hmac.compare_digest(given, self._key_digest)
+
+    @staticmethod
+    def _declared_size(headers: Headers) -> int:
+        declared = headers.get("content-length", "0")
+        return int(declared) if declared.isdecimal() else 0
+
+
+class _Answer:
+    """`send` that remembers the status, 0 until a response has started."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _unauthorized() -> Response:
+    detail = "Send the header `Authorization: Bearer KEY` with this service's key."
+    refusal = Problem(status=401, title="Unauthorized", detail=detail)
+    return problem_response(refusal, {"WWW-Authenticate": "Bearer"})
+
+
+async def _read(receive: Receive, declared: int, limit: int) -> bytes | None:
+    """The whole body, or None when it is above the limit; a client that left leaves an empty body."""
+    if declared > limit:
+        return None
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b""
+        chunk = cast(bytes, message.get("body", b""))
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    delivered = False
+
+    async def replayed() -> Message:
+        nonlocal delivered
+        if delivered:
+            return await receive()
+        delivered = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _json_fault(body: bytes) -> str | None:
+    """What keeps a body from being strict JSON; None when nothing does."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at byte {error.start}"
+    try:
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        return f"nested deeper than {MAX_DEPTH}"
+    except ValueError as error:
+        return str(error)
+    return _structure_fault(value, may_hold_surrogates="\\u" in text)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("a number is too large for a float")
+    return value
+
+
+def _structure_fault(value: Any, *, may_hold_surrogates: bool) -> str | None:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                entries = cast(dict[str, Any], item)
+                below.extend(entries.values())
+                if may_hold_surrogates:
+                    below.extend(entries)
+            elif isinstance(item, list):
+                below.extend(cast(list[Any], item))
+            elif may_hold_surrogates and isinstance(item, str) and not _encodable(item):
+                return "a string holds a lone surrogate"
+        if not below:
+            return None
+        level = below
+    return f"nested deeper than {MAX_DEPTH}"
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

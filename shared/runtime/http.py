@@ -1,0 +1,133 @@
+"""HTTP services: one app factory, one way to listen.
+
+```
+app = create_app("oracle", settings, ready=lambda: {"redis": None})    # None: this part is fine
+serve(app, settings)                                                   # blocks until SIGTERM or SIGINT
+```
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import Field, SecretStr
+from starlette.middleware import Middleware
+from starlette.responses import Response
+
+from shared.contracts.problems import FieldError, Problem
+from shared.runtime.boundary import Boundary
+from shared.runtime.problems import ProblemError, add_handlers
+from shared.runtime.settings import Settings
+
+__all__ = ["HttpSettings", "InsecureListenError", "ProblemError", "check_exposure", "create_app", "serve"]
+
+_GRACE_S = 5
+Readiness = Callable[[], Mapping[str, str | None]]
+
+
+class InsecureListenError(ValueError):
+    """The service would listen beyond this machine without a key; it does not start."""
+
+
+class HttpSettings(Settings):
+    """What a service with an HTTP API reads beside its own settings. Subclasses set their default `port`."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; beyond loopback a key is required.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
+    api_key_file: Path | None = Field(default=None, description="File whose first line is the bearer key.")
+    api_key: SecretStr | None = Field(default=None, description="The bearer key itself; prefer `api_key_file`.")
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Larger request bodies are refused (413).")
+
+    def bearer_key(self) -> str | None:
+        """The key that clients must send; None when none is set. ValueError names a file without a usable key."""
+        if self.api_key_file is None:
+            return _usable(self.api_key.get_secret_value(), "INPO_API_KEY") if self.api_key is not None else None
+        try:
+            lines = self.api_key_file.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"INPO_API_KEY_FILE: cannot read {self.api_key_file}: {error}") from error
+        return _usable(lines[0] if lines else "", f"INPO_API_KEY_FILE ({self.api_key_file})")
+
+
+def create_app(title: str, settings: HttpSettings, *, ready: Readiness) -> FastAPI:
+    """A service's app: problem+json for every error, bearer key, strict bodies, health, readiness and metrics.
+
+    `ready` maps the parts that the service needs to what is wrong with them now, None where nothing is; it is called
+    in a thread and may block. `/healthz` and `/readyz` are open, all else is behind the key when one is set.
+    """
+    documented: dict[int | str, dict[str, Any]] = {"default": {"model": Problem}, 422: {"model": Problem}}
+    boundary = Middleware(Boundary, api_key=settings.bearer_key(), max_body_bytes=settings.max_body_bytes)
+    app = FastAPI(title=title, responses=documented, middleware=[boundary], redoc_url=None)
+    add_handlers(app)
+    _add_operations(app, ready)
+    return app
+
+
+def serve(app: FastAPI, settings: HttpSettings) -> None:
+    """Listen until SIGTERM or SIGINT, then finish what is being answered; `InsecureListenError` as promised there.
+
+    Must run in the main thread. The signal is raised again after the last answer, for whoever handled it before.
+    """
+    check_exposure(settings)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+def check_exposure(settings: HttpSettings) -> None:
+    """`InsecureListenError` when the address is reachable from other machines and no key is set."""
+    if _is_loopback(settings.host) or settings.bearer_key() is not None:
+        return
+    raise InsecureListenError(
+        f"refusing to listen on {settings.host} without a key: set INPO_API_KEY_FILE to a file with a bearer key, "
+        "or INPO_HOST to 127.0.0.1"
+    )
+
+
+def _add_operations(app: FastAPI, ready: Readiness) -> None:
+    def healthz() -> dict[str, str]:
+        """The process answers; nothing else is claimed."""
+        return {"status": "ok"}
+
+    def readyz() -> dict[str, str]:
+        """200 when every part works, 503 with the parts that do not."""
+        failing = {part: reason for part, reason in ready().items() if reason is not None}
+        if failing:
+            detail = "; ".join(f"{part}: {reason}" for part, reason in failing.items())
+            errors = [FieldError(field=part, message=reason) for part, reason in failing.items()]
+            raise ProblemError(503, "Not ready", detail, retryable=True, errors=errors)
+        return {"status": "ready"}
+
+    def metrics() -> Response:
+        """Prometheus text format."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    app.add_api_route("/healthz", healthz, tags=["operations"])
+    app.add_api_route("/readyz", readyz, tags=["operations"])
+    app.add_api_route("/metrics", metrics, tags=["operations"])
+
+
+def _usable(key: str, source: str) -> str:
+    stripped = key.strip()
+    if not stripped or not stripped.isascii() or not stripped.isprintable():
+        raise ValueError(f"{source} holds no usable key: one line of printable ASCII is expected")
+    return stripped
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,32 @@
+"""Settings: one typed place for configuration, read from the environment with the prefix INPO_."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What every service reads. `INPO_REDIS_URL` sets `redis_url`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="INPO_", extra="ignore", frozen=True)
+
+    store_dir: Path = Field(default=Path(".inpo/store"), description="Directory of the artifact store.")
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Where the queue lives.")
+    lease_s: float = Field(
+        default=30.0, gt=0.0, description="Work of a worker that fell silent for this long is given to another one."
+    )
+    deadline_s: float = Field(
+        default=3600.0, gt=0.0, description="A worker that needs longer for one item is ended, and the try counted."
+    )
+    drain_s: float = Field(default=20.0, ge=0.0, description="How long a worker that is told to stop may go on.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe log line."
+    )
+
+    def consumer(self, service: str) -> str:
+        """A name in the queue that no other live process has."""
+        return f"{socket.gethostname()}-{service}-{os.getpid()}"

@@ -1,0 +1,46 @@
+"""Logs and timings: JSON lines on standard error, spans in the log and in a Prometheus histogram."""
+
+import logging
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from prometheus_client import Histogram
+
+_SPANS = Histogram(
+    "inpo_span_seconds",
+    "Duration of a span of work, by name.",
+    ["name"],
+    buckets=(0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0),
+)
+
+
+def configure_logging(service: str, level: str) -> None:
+    """One JSON object a line on standard error, each with the service's name."""
+    structlog.configure(
+        processors=[
+            lambda _, __, entry: {"service": service, **entry},
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+@contextmanager
+def span(name: str, **fields: Any) -> Generator[None]:
+    """Log a line `{"event": "span", "name": …, "start_s": …, "end_s": …}` (Unix time) when the block is left."""
+    start = time.time()
+    try:
+        yield
+    finally:
+        end = time.time()
+        _SPANS.labels(name).observe(end - start)
+        structlog.get_logger().info("span", name=name, start_s=start, end_s=end, **fields)

@@ -1,0 +1,1 @@
+"""Builders, fakes and waiting shared by tests."""

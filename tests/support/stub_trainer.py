@@ -1,0 +1,49 @@
+"""A trainer without torch: the next weights are a digest of the pairs. For fault tests."""
+
+import hashlib
+from typing import Any
+
+from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan
+from shared.contracts.records import PublishedWeights, ReferenceScores, Rollout
+from shared.contracts.weights import WeightVersion
+from shared.contracts.work import Attempt, WorkItem
+from shared.store import layout
+from shared.store.artifacts import DirectoryStore, create_model
+from shared.store.tables import read_table
+from shared.store.weights import begin, finish
+
+
+class StubTrainer:
+    """Handles items of kind `train`."""
+
+    def __init__(self, store: DirectoryStore, *_: object) -> None:
+        self._store = store
+
+    def __call__(self, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
+        plan = PLAN.validate_json(self._store.read(layout.plan(item.step)))
+        if isinstance(plan, EvaluationPlan):
+            self._score(item.step, plan)
+        elif isinstance(plan, BasePlan):
+            self._publish(item, 0, None, b"base")
+        else:
+            pairs = b"".join(self._store.read(layout.pairs(item.step, shard.index)) for shard in plan.shards)
+            self._publish(item, plan.iteration, plan.start_from.digest, hashlib.sha256(pairs).digest())
+        return {}
+
+    def _score(self, step: str, plan: EvaluationPlan) -> None:
+        rollouts = [
+            rollout
+            for shard in plan.shards
+            for rollout in read_table(self._store, layout.rollouts(step, shard.index), Rollout)
+        ]
+        ratios = [0.0 for rollout in rollouts for _ in rollout.responses]
+        create_model(self._store, layout.scores(step), ReferenceScores(log_ratios=ratios))
+
+    def _publish(self, item: WorkItem, number: int, parent: str | None, content: bytes) -> None:
+        if self._store.exists(layout.published(item.step)):
+            return
+        key, path = begin(self._store, item.run, number)
+        (path / "model.safetensors").write_bytes(content)
+        (path / "config.json").write_text("{}")
+        version: WeightVersion = finish(self._store, item.run, key, number=number, parent=parent, num_parameters=1)
+        create_model(self._store, layout.published(item.step), PublishedWeights(version=version))

@@ -1,0 +1,53 @@
+"""Plans follow from the spec, the prompts and the committed weights alone."""
+
+from pathlib import Path
+
+from services.controller.planning import half_step_plan, iteration_rows
+from services.controller.prompts import load_prompts
+from shared.contracts.weights import WeightVersion
+from tests.support.specs import a_spec
+
+
+def _version(number: int) -> WeightVersion:
+    return WeightVersion(run="r", number=number, digest=f"d{number}", directory=f"runs/r/weights/{number:04d}-1")
+
+
+def test_a_shared_set_is_walked_whole_before_any_prompt_comes_again(tmp_path: Path) -> None:
+    """8 training prompts, 6 an iteration: 1 takes six, 2 the other two and four of the next lap."""
+    spec = a_spec(tmp_path)
+    prompts, _ = load_prompts(spec)
+    walk = [row for iteration in range(1, 5) for row in iteration_rows(spec, prompts, iteration)]
+    assert len(walk) == 24
+    for lap in range(3):
+        assert sorted(walk[lap * 8 : lap * 8 + 8]) == list(range(8))
+    assert walk[:8] != walk[8:16]
+
+
+def test_an_iteration_with_a_set_of_its_own_takes_its_prompts_from_it(tmp_path: Path) -> None:
+    sets: list[dict[str, str]] = []
+    for index in range(3):
+        file = tmp_path / f"set{index}.jsonl"
+        file.write_text("".join(f'{{"prompt": "set {index} row {row}"}}\n' for row in range(4)))
+        sets.append({"path": str(file)})
+    spec = a_spec(tmp_path, prompts={"sets": sets}, evaluation={"num_prompts": 1})
+    prompts, _ = load_prompts(spec)
+    for iteration in (1, 2, 3):
+        rows = iteration_rows(spec, prompts, iteration)
+        assert {prompts[row].set for row in rows} == {iteration - 1}
+        assert len(rows) == len(set(rows)) == (3 if iteration == 1 else 4)
+
+
+def test_inpo_is_anchored_to_the_reference_and_to_the_current_policy(tmp_path: Path) -> None:
+    """Tau / eta = 1/3: a third of the reference and two thirds of pi_t; at t = 1 they are one and the same."""
+    spec = a_spec(tmp_path)
+    prompts, _ = load_prompts(spec)
+    versions = {number: _version(number) for number in range(3)}
+    first = half_step_plan("r", spec, prompts, versions, 1, 1)
+    third = half_step_plan("r", spec, prompts, versions, 3, 1)
+    assert [(anchor.version.number, round(anchor.exponent, 9)) for anchor in first.anchors] == [(0, 1.0)]
+    assert [(anchor.version.number, round(anchor.exponent, 9)) for anchor in third.anchors] == [
+        (0, 0.333333333),
+        (2, 0.666666667),
+    ]
+    assert (third.sample_from.number, third.start_from.number, third.scale) == (2, 2, 0.3)
+    assert [len(shard.prompts) for shard in third.shards] == [2, 2, 2]
