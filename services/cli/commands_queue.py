@@ -16,9 +16,8 @@ _LEASE_S = 30.0  # of no effect: the commands never lease work
 @app.command()
 def show(redis_url: RedisUrl = None, state_dir: StateDir = STATE_DIR) -> None:
     """Depth of every stream, and all outstanding items with their history."""
-    from rich.console import Console  # noqa: PLC0415
-
     from services.cli.queue_admin import queue_state  # noqa: PLC0415
+    from services.cli.screen import screen  # noqa: PLC0415
     from services.cli.tables_queue import depths_table, items_table  # noqa: PLC0415
     from services.cli.up import whereabouts  # noqa: PLC0415
     from shared.store.redis_queue import RedisQueue  # noqa: PLC0415
@@ -35,7 +34,7 @@ def show(redis_url: RedisUrl = None, state_dir: StateDir = STATE_DIR) -> None:
         except ValueError as error:
             raise UserError(f"--redis-url {address}: {error}") from None
         depths, items = queue_state(queue, address)
-        console = Console(highlight=False)
+        console = screen()
         console.print(depths_table(depths))
         if any(items.values()):
             console.print()
@@ -49,14 +48,13 @@ def dead(
     state_dir: StateDir = STATE_DIR,
 ) -> None:
     """List work that was tried three times and given up, with the reason of every try."""
-    from rich.console import Console  # noqa: PLC0415
-
     from services.cli.queue_admin import dead_letters, open_store  # noqa: PLC0415
+    from services.cli.screen import screen  # noqa: PLC0415
     from services.cli.tables_queue import dead_table  # noqa: PLC0415
 
     with reported():
         found = dead_letters(open_store(_store_dir(store_dir, state_dir)), run)
-        Console(highlight=False).print(dead_table(found) if found else "no dead letters")
+        screen().print(dead_table(found) if found else "no dead letters")
 
 
 @app.command()

@@ -24,22 +24,14 @@ def runs(
     state_dir: StateDir = STATE_DIR,
     api_key_file: KeyFile = None,
 ) -> None:
-    """List all runs, or show one: its state, measurements of every iteration, samples before and after.
-
-    Examples:
-
-      inpo runs
-
-      inpo runs stories-20250101-120000-1a2b --watch
-    """
-    from rich.console import Console  # noqa: PLC0415
-
+    """List all runs, or show one: its state, measurements of every iteration, samples before and after."""
+    from services.cli.screen import screen  # noqa: PLC0415
     from services.cli.tables import runs_table  # noqa: PLC0415
     from services.cli.watching import show_end  # noqa: PLC0415
 
     if watch and run is None:
         raise typer.BadParameter("--watch needs the RUN to follow")
-    console = Console(highlight=False)
+    console = screen()
     with reported():
         api = connect(url, state_dir, api_key_file)
         if run is None:
@@ -53,12 +45,11 @@ def runs(
 
 def watch_to_the_end(api: "Api", run: str) -> None:
     """Follow a run; exit code 1 when it did not succeed, 0 when the watcher leaves."""
-    from rich.console import Console  # noqa: PLC0415
-
+    from services.cli.screen import screen  # noqa: PLC0415
     from services.cli.watching import follow  # noqa: PLC0415
 
     try:
-        view = follow(api, run, Console(highlight=False))
+        view = follow(api, run, screen())
     except KeyboardInterrupt:
         typer.echo(f"\nstopped watching; the run goes on. Follow it again: inpo runs {run} --watch")
         return
@@ -83,13 +74,12 @@ def cancel(run: RunId, url: Url = None, state_dir: StateDir = STATE_DIR, api_key
 
 def weights(url: Url = None, state_dir: StateDir = STATE_DIR, api_key_file: KeyFile = None) -> None:
     """List all committed weight versions and where they are."""
-    from rich.console import Console  # noqa: PLC0415
-
+    from services.cli.screen import screen  # noqa: PLC0415
     from services.cli.tables import weights_table  # noqa: PLC0415
 
     with reported():
         found = connect(url, state_dir, api_key_file).weights().weights
-        console = Console(highlight=False)
+        console = screen()
         console.print(weights_table(found) if found else "no weights yet: the first iteration's commit brings some")
 
 

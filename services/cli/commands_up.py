@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from services.cli.screen import screen
 from services.cli.supervisor import Status
 from services.cli.up import RunningSystem, UpOptions, running_system
 
@@ -17,15 +18,15 @@ REFRESH_S = 0.5
 
 def keep_up(state_dir: Path, port: int, redis_url: str | None) -> None:
     """Run the system until SIGINT or SIGTERM."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console.print(f"starting below {state_dir} …", markup=False)
+    console.print(f"starting below {state_dir} …", markup=False, soft_wrap=True)
     try:
         with running_system(state_dir, UpOptions(port=port, redis_url=redis_url)) as system:
-            console.print(_welcome(system), markup=False)
+            console.print(_welcome(system), markup=False, soft_wrap=True)
             _show_table(system, console) if console.is_terminal else _show_lines(system, console)
     except KeyboardInterrupt:
-        console.print("all processes have ended; `inpo up` goes on from here", markup=False)
+        console.print("all processes have ended; `inpo up` goes on from here", markup=False, soft_wrap=True)
 
 
 def _welcome(system: RunningSystem) -> str:
@@ -51,14 +52,15 @@ def _show_lines(system: RunningSystem, console: Console) -> None:
             now = (status.state, status.pid)
             if shown.get(status.name) != now:
                 shown[status.name] = now
-                console.print(_line(status), markup=False)
+                console.print(_line(system, status), markup=False, soft_wrap=True)
         pause.wait(REFRESH_S)
 
 
-def _line(status: Status) -> str:
+def _line(system: RunningSystem, status: Status) -> str:
     if status.pid is not None:
         return f"{status.name} {status.state}, process {status.pid}"
-    return f"{status.name} {status.state}: it ended with {status.last_exit}"
+    last = system.tail(status.name).rpartition("\n")[2]
+    return f"{status.name} {status.state}: it ended with {status.last_exit}; its log ends: {last[:300]}"
 
 
 def _table(statuses: list[Status]) -> Table:

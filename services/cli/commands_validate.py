@@ -22,13 +22,13 @@ def show(spec: RunSpec, report: Report, console: Console) -> None:
         f"  algorithm   {algorithm.name}, {_parameters(spec)}",
         f"  judge       {spec.oracle.judge.kind}, {spec.oracle.answers} answers",
     ]
-    console.print("\n".join(lines), markup=False)
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
     for item in report.skipped[:_SHOWN]:
-        console.print(f"  skipped     {item.id}: {item.reason}", markup=False, style="yellow")
+        console.print(f"  skipped     {item.id}: {item.reason}", markup=False, soft_wrap=True, style="yellow")
     if len(report.skipped) > _SHOWN:
         console.print(f"  skipped     and {len(report.skipped) - _SHOWN} more", style="yellow")
     for item in report.unchecked:
-        console.print(f"  unchecked   {item}", markup=False, style="dim")
+        console.print(f"  unchecked   {item}", markup=False, soft_wrap=True, style="dim")
 
 
 def _parameters(spec: RunSpec) -> str:

@@ -12,29 +12,30 @@ from services.cli.options import STATE_DIR, KeyFile, RedisUrl, StateDir, Url, co
 HELP = """
 Align language models with general preferences by Iterative Nash Policy Optimization.
 
-[bold]Start here[/]
+\b
+Start here:
+  inpo demo                  a tiny model learns a cyclic preference, on this machine
 
-  inpo demo                                        a tiny model learns a cyclic preference, on this machine
-
-[bold]Align a model of your own[/]
-
-  inpo up                                          Redis and the four services on this machine
-
-  inpo validate examples/stories.yaml --set model.path=DIR    what can be checked without running
-
+\b
+Align a model of your own (DIR is a Hugging Face model directory):
+  inpo up                    Redis and the four services, in a terminal of their own
+  inpo validate examples/stories.yaml --set model.path=DIR
   inpo run examples/stories.yaml --set model.path=DIR --watch
+  inpo runs                  all runs; `inpo runs RUN` shows one with its measurements
+  inpo weights               what came out: ordinary Hugging Face directories
 
-  inpo runs                                        all runs; `inpo runs RUN` shows one with its measurements
+\b
+When something goes wrong:
+  inpo queue show            what waits, what is in flight
+  inpo queue dead            work that was given up, and why
+  inpo queue retry RUN       try it again once the cause is mended
+"""
 
-  inpo weights                                     the weights that came out: ordinary Hugging Face directories
-
-[bold]When something goes wrong[/]
-
-  inpo queue show                                  what waits, what is in flight
-
-  inpo queue dead                                  work that was given up, and why
-
-  inpo queue retry RUN                             try it again once the cause is mended
+RUN_EXAMPLES = """
+\b
+Values are YAML, items of lists count from 0:
+  inpo run examples/stories.yaml --set model.path=models/stories --watch
+  inpo run run.yaml --set iterations=5 --set prompts.sets.0.limit=100
 """
 
 app = typer.Typer(
@@ -42,12 +43,10 @@ app = typer.Typer(
     help=HELP,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-commands_runs.add_to(app)
-app.add_typer(commands_queue.app, name="queue")
 
 SpecFile = Annotated[Path, typer.Argument(metavar="FILE", help="A run as YAML; examples/ holds some.")]
 Overrides = Annotated[
@@ -76,7 +75,7 @@ def up(
         keep_up(state_dir, port, redis_url)
 
 
-@app.command()
+@app.command(epilog=RUN_EXAMPLES)
 def run(
     file: SpecFile,
     overrides: Overrides = None,
@@ -85,14 +84,7 @@ def run(
     state_dir: StateDir = STATE_DIR,
     api_key_file: KeyFile = None,
 ) -> None:
-    """Create a run from a YAML file, and follow it with --watch. Ctrl-C stops watching; the run goes on.
-
-    Examples:
-
-      inpo run examples/stories.yaml --set model.path=models/stories --watch
-
-      inpo run run.yaml --set algorithm.eta=0.02 --set iterations=5 --set prompts.sets.0.limit=100
-    """
+    """Create a run from a YAML file, and follow it with --watch. Ctrl-C stops watching; the run goes on."""
     from services.cli.commands_runs import watch_to_the_end  # noqa: PLC0415
     from services.cli.specs import load_spec  # noqa: PLC0415
 
@@ -113,15 +105,14 @@ def validate(file: SpecFile, overrides: Overrides = None) -> None:
 
     Ends with exit code 1 when the run could not begin. A judge that is a Python entry point is imported and built.
     """
-    from rich.console import Console  # noqa: PLC0415
-
     from services.cli.commands_validate import show  # noqa: PLC0415
+    from services.cli.screen import screen  # noqa: PLC0415
     from services.cli.specs import load_spec  # noqa: PLC0415
     from services.cli.validating import check  # noqa: PLC0415
 
     with reported():
         spec = load_spec(file, overrides or [])
-        show(spec, check(spec), Console(highlight=False))
+        show(spec, check(spec), screen())
 
 
 @app.command()
@@ -149,6 +140,9 @@ def version() -> None:
         except PackageNotFoundError:
             raise UserError("inpo is not installed as a distribution: run `make setup`") from None
 
+
+commands_runs.add_to(app)
+app.add_typer(commands_queue.app, name="queue")
 
 if __name__ == "__main__":
     app()

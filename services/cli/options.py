@@ -18,7 +18,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         envvar="INPO_URL",
-        help=f"Address of the controller. [default: that of the system running in --state-dir, else {DEFAULT_URL}]",
+        help=f"Address of the controller; by default that of the system in --state-dir, else {DEFAULT_URL}.",
     ),
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, as `inpo runs` shows it.")]
@@ -31,7 +31,7 @@ StoreDir = Annotated[
     typer.Option(
         "--store-dir",
         envvar="INPO_STORE_DIR",
-        help="The artifact store. [default: that of the system in --state-dir]",
+        help="The artifact store; by default the one in --state-dir.",
     ),
 ]
 RedisUrl = Annotated[
@@ -39,7 +39,7 @@ RedisUrl = Annotated[
     typer.Option(
         "--redis-url",
         envvar=["INPO_REDIS_URL", "REDIS_URL"],
-        help="Redis of the queue. [default: that of the system running in --state-dir]",
+        help="Redis of the queue; by default that of the system in --state-dir (`up`: one of its own).",
     ),
 ]
 STATE_DIR = Path(".inpo")

@@ -145,7 +145,7 @@ class Supervisor:
             pid=process.pid if process is not None and alive else None,
             restarts=child.restarts,
             uptime_s=time.monotonic() - child.started_s if alive else 0.0,
-            last_exit=child.last_exit,
+            last_exit=child.last_exit if alive or process is None else _ending(process),
         )
 
 
@@ -153,12 +153,16 @@ def _bury(child: _Child) -> None:
     """A process died: end what is left of its group and decide when to start it again."""
     assert child.process is not None
     _signal_group(child.process, signal.SIGKILL)
-    code = child.process.returncode
-    child.last_exit = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    child.last_exit = _ending(child.process)
     now = time.monotonic()
     child.quick_deaths = child.quick_deaths + 1 if now - child.started_s < STEADY_S else 1
     child.start_at_s = now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (child.quick_deaths - 1))
     child.process = None
+
+
+def _ending(process: subprocess.Popen[bytes]) -> str:
+    code = process.returncode
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _end(children: Sequence[_Child]) -> None:

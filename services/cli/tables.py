@@ -38,7 +38,9 @@ def runs_table(runs: Sequence[RunView]) -> Table:
 
 def iterations_table(rows: Sequence[IterationView]) -> Table:
     """One row a weight version; row 0 is the reference policy."""
-    table = _table("iteration", "win rate vs reference", "KL to reference", "pairs", "loss", "seconds", "warnings")
+    table = _table("iteration", "win rate", "KL", "pairs", "loss", "seconds", "warnings")
+    table.caption = "win rate against the reference policy's responses; KL to it, in nats a response; 95 % intervals"
+    table.caption_justify = "left"
     for row in rows:
         table.add_row(*iteration_cells(row))
     return table
@@ -61,13 +63,12 @@ def iteration_cells(row: IterationView) -> list[str | Text]:
 
 def weights_table(weights: Sequence[WeightsView]) -> Table:
     """One row a committed weight version."""
-    table = _table("run", "version", "digest", "parent", "parameters", "size", "directory")
+    table = _table("run", "version", "digest", "parameters", "size", "directory")
     for view in weights:
         table.add_row(
             Text(view.version.run),
             str(view.version.number),
             view.version.digest[:12],
-            (view.parent or "")[:12],
             f"{view.num_parameters:,}",
             f"{view.size_bytes / 2**20:.1f} MiB",
             Text(view.path, overflow="fold"),
@@ -113,7 +114,7 @@ def state_text(state: str) -> Text:
 def phase_text(run: RunView) -> str:
     """The phase with its progress where it has any."""
     progress = run.progress
-    counts = f" {progress.done}/{progress.total}" if progress.total > 1 else ""
+    counts = f" {progress.done}/{progress.total}" if progress.total > 1 and run.state == "running" else ""
     dead = f", {progress.dead} given up" if progress.dead else ""
     return f"{progress.phase}{counts}{dead}"
 
@@ -127,8 +128,8 @@ def estimate(value: Estimate | None, digits: int = 3) -> str:
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=index == 0)
     return table
 
 

@@ -67,7 +67,7 @@ def _show_new(api: Api, run: str, console: Console, shown: dict[int, bool]) -> N
         if (row.commit is None and not measured) or shown.get(row.iteration) in (measured, True):
             continue
         shown[row.iteration] = measured
-        console.print(_line(row), markup=False, highlight=False)
+        console.print(_line(row), markup=False, soft_wrap=True)
 
 
 def _line(row: IterationView) -> str:

@@ -2,15 +2,15 @@
 
 import threading
 
-from shared.runtime.telemetry import configure_logging
-from shared.store.redis_queue import RedisQueue
-
 from services.controller.app import controller_app
 from services.controller.loop import ReconcileLoop
 from services.controller.runs import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.runtime.http import serve
+from shared.runtime.shutdown import stop_on_signals
+from shared.runtime.telemetry import configure_logging
 from shared.store.artifacts import DirectoryStore
+from shared.store.redis_queue import RedisQueue
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         return RedisQueue(settings.redis_url, consumer=f"controller-{role}", lease_s=settings.lease_s)
 
     loop = ReconcileLoop(RunRepository(store), queue("loop"))
-    stop = threading.Event()
+    stop = stop_on_signals()
     thread = threading.Thread(target=loop.run, args=(stop,), name="reconciler", daemon=True)
     thread.start()
     serve(controller_app(settings, store, queue("api"), queue("events"), loop), settings)

@@ -13,6 +13,7 @@ from services.oracle.worker import JudgeHandler
 from shared.runtime.http import create_app, serve
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
+from shared.runtime.threads import wait_passively
 from shared.runtime.worker import Limits, Worker
 from shared.store.artifacts import DirectoryStore
 from shared.store.redis_queue import RedisQueue
@@ -20,6 +21,7 @@ from shared.store.redis_queue import RedisQueue
 
 def main() -> None:
     """Run until told to stop, or until the worker cannot go on; whatever the role, health and metrics are served."""
+    wait_passively()
     settings = OracleSettings()
     configure_logging("oracle", settings.log_level)
     stop = stop_on_signals()

@@ -1,59 +1,98 @@
-# torch.save and torch.load are only partly typed.
+# torch's stubs leave a few results partially unknown.
 # pyright: reportUnknownMemberType=false
-"""Checkpoints inside an iteration: what a resumed training needs to end in bit-identical weights."""
+"""What a half-step can pick up after a crash: log-probs of the frozen policies, and the state of the optimisation.
+
+Everything here can be lost and is then computed again. Files carry the digest of the work that they belong to; another
+one's, or a broken file, is ignored with a log line. Nothing is unpickled but tensors and plain numbers.
+"""
 
 import os
+import pickle
+import secrets
+import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import structlog
 import torch
-from torch import Tensor
+
+from services.trainer.log_probs import LogProbs
+from shared.contracts.weights import WeightVersion
 
 log = structlog.get_logger(__name__)
 
+_BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
 
-class Checkpoints:
-    """Checkpoints and anchors' log-probs of one plan, in a scratch folder named by the plan's digest.
 
-    Files are replaced atomically and read without pickled objects; a broken one is as good as none, and is logged.
-    """
+class Workspace:
+    """A half-step's folder of mutable files. `work` names the plan and the pairs that the files are about."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, work: str) -> None:
         self._folder = folder
+        self._work = work
 
-    def save(self, name: str, state: dict[str, Any]) -> None:
-        """Keep a state of tensors, numbers and containers, durably, under a name."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / f".{name}.{os.getpid()}"
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._folder / name)
+    def log_probs(self, version: WeightVersion, num: int, compute: Callable[[], LogProbs]) -> LogProbs:
+        """The stored log-probs [num] of a version, computed and stored when there are none."""
+        path = self._folder / f"log-probs-{version.digest[:16]}.npz"
+        stored = self._read_log_probs(path, num)
+        if stored is None:
+            stored = compute()
+            values = stored
+            self._write(path, lambda file: np.savez(file, values=values, work=np.array(self._work)))
+        return stored
 
-    def load(self, name: str) -> dict[str, Any] | None:
-        """The state under a name, None when there is none that can be read."""
-        path = self._folder / name
+    def save(self, step: int, state: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Replace the checkpoint, atomically and durably."""
+        content = {"work": self._work, "step": step, "state": state, "metrics": metrics}
+        self._write(self._folder / "checkpoint.pt", lambda file: torch.save(content, file))
+
+    def restore(self, restore: Callable[[dict[str, Any]], None]) -> tuple[int, dict[str, float]]:
+        """Hand the checkpoint's state to `restore`; its step and metrics, (0, {}) when there is none to use."""
+        path = self._folder / "checkpoint.pt"
+        if not path.exists():
+            return 0, {}
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            return None
-        except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-            log.warning("checkpoint_ignored", path=str(path), error=str(error))
-            return None
-
-    def tensor(self, name: str) -> Tensor | None:
-        """A tensor saved by `save_tensor`."""
-        state = self.load(name)
-        return None if state is None else state["tensor"]
-
-    def save_tensor(self, name: str, tensor: Tensor) -> None:
-        """Keep one tensor under a name."""
-        self.save(name, {"tensor": tensor})
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            if content["work"] != self._work:
+                log.warning("checkpoint_ignored", path=str(path), reason="it belongs to another plan or other pairs")
+                return 0, {}
+            step, metrics, state = int(content["step"]), dict(content["metrics"]), content["state"]
+        except _BROKEN as error:
+            log.warning("checkpoint_ignored", path=str(path), reason=repr(error))
+            return 0, {}
+        restore(state)
+        log.info("checkpoint_restored", step=step)
+        return step, metrics
 
     def remove(self) -> None:
-        """The iteration is published; nothing here is needed any more."""
-        for file in self._folder.glob("*") if self._folder.exists() else ():
-            file.unlink(missing_ok=True)
+        """The work is published: nothing here is needed any more."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read_log_probs(self, path: Path, num: int) -> LogProbs | None:
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                work, values = str(content["work"]), np.asarray(content["values"])
+        except _BROKEN as error:
+            log.warning("log_probs_ignored", path=str(path), reason=repr(error))
+            return None
+        if work != self._work or values.shape != (num,) or values.dtype != np.float32:
+            log.warning("log_probs_ignored", path=str(path), reason="they belong to another plan or other pairs")
+            return None
+        return values
+
+    def _write(self, path: Path, write: Callable[[BinaryIO], None]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

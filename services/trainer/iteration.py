@@ -1,222 +1,181 @@
-# torch's optimizers and transformers' models are only partly typed.
+# torch's stubs leave a few results partially unknown.
 # pyright: reportUnknownMemberType=false
-"""Hop 7 of a prompt: preference pairs become the next policy. One iteration of INPO (arXiv 2407.00617, Algorithm 1).
+"""One half-step of the algorithm, on one page.
 
-    theta ← pi_t
-    D_k   ← log-ratios of the pairs under the anchors, once, fp32
-    assert  log pi_theta = log pi_t on the stored tokens, and the sampler agrees
-    for each batch:  h = D_theta - sum_k w_k D_k;  minimise (h - 1/(2 eta))^2          (Eq. 8)
-    pi_{t+1} ← theta
+    pairs → log pi of pi_t and of every anchor, once → is theta = pi_t? → epochs of batches → loss → AdamW → theta
 
-What differs from the paper: a finite number of AdamW steps stands for the minimiser, so learning rate and epochs, not
-eta alone, are the effective step; compare the metric `margin_mean` with 1 / (2 eta).
+The loss is the plan's: for INPO (h_t - 1/(2 eta))^2 with h_t = D_theta - (tau/eta) D_ref - (1 - tau/eta) D_{pi_t},
+D = log pi(chosen) - log pi(rejected) (arXiv 2407.00617, Eq. 8). Shapes: N pairs, B pairs of a forward.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import structlog
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from services.trainer.checkpoints import Checkpoints
-from services.trainer.log_probs import frozen_log_probs, row_log_probs
-from services.trainer.models import Models
-from services.trainer.sequences import batches, pad, rows_of
-from services.trainer.witness import check_step_zero, check_witness
+from services.trainer.checkpoints import Workspace
+from services.trainer.errors import TrainingDivergedError
+from services.trainer.log_probs import Compute, LogProbs, batch_log_probs, log_probs_of
+from services.trainer.models import Policies, non_finite
+from services.trainer.pairs import Pairs
+from services.trainer.schedule import Schedule, learning_rate
+from services.trainer.sequences import Rows
+from services.trainer.witness import check_step_zero
+from services.trainer.strategy import SingleProcess, Strategy
 from shared.contracts.plans import HalfStepPlan
-from shared.contracts.records import PreferencePair
 from shared.contracts.weights import WeightVersion
-from shared.inpo.objective import PairLosses, pair_losses
+from shared.inpo.objective import PairLosses, pair_losses, squared_target
 from shared.runtime.telemetry import span
 
 log = structlog.get_logger(__name__)
 
-CHECKPOINT = "training.pt"
-
-
-class TrainingDivergedError(ArithmeticError):
-    """The loss or a gradient is not finite; nothing is published."""
+NUM_PROBES = 256
+NUM_LOG_LINES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
-    """What stays fixed during an iteration. `policy` is log pi_t of the chosen of all pairs, then of the rejected."""
+class Iteration:
+    """What one half-step works with."""
 
-    anchors: list[tuple[float, Tensor]]  # exponent and log-ratios D_k [B]
-    policy: Tensor  # [2B]
-    preference: Tensor  # [B]
+    plan: HalfStepPlan
+    pairs: Pairs
+    policies: Policies
+    workspace: Workspace
+    compute: Compute
 
 
-def train_iteration(
-    plan: HalfStepPlan, pairs: Sequence[PreferencePair], model: Any, models: Models, checkpoints: Checkpoints
-) -> dict[str, float]:
-    """Train `model`, which holds pi_t, in place; returns the iteration's metrics.
+def train(iteration: Iteration) -> tuple[nn.Module, dict[str, float]]:
+    """The trained policy and what was measured on the way; the same for the same work, however often interrupted.
 
-    Raises `WrongPolicyError` before the first step when the model or the sampler is not pi_t, and
-    `TrainingDivergedError` when the loss or a gradient stops being finite.
+    `WrongPolicyError` before anything is trained, `TrainingDivergedError` when a loss or a gradient is not finite.
     """
-    with span("log_probs", run=plan.run, iteration=plan.iteration, num_pairs=len(pairs)):
-        frozen = _freeze(plan, pairs, models, checkpoints)
-        metrics = check_witness(pairs, frozen.policy, plan.training.witness_tolerance)
-        metrics |= check_step_zero(
-            pairs,
-            frozen.policy,
-            lambda indices: _log_probs(model, pairs, indices, models.device).detach(),
-            lambda indices, log_probs: _losses(plan, frozen, indices, log_probs),
-            plan.training.step_zero_tolerance,
+    plan, pairs = iteration.plan, iteration.pairs
+    theta = iteration.policies.take(plan.start_from)
+    with span("log_probs", run=plan.run, iteration=plan.iteration, half=plan.half):
+        log_probs = dict(frozen_log_probs(iteration, theta))
+    objective = Objective(plan, pairs, log_probs, iteration.compute.device)
+    probe = Probe(iteration, theta, objective, log_probs[plan.start_from.digest])
+    metrics = {"num_pairs": float(len(pairs)), **probe.before(log_probs[plan.sample_from.digest])}
+    with span("train", run=plan.run, iteration=plan.iteration, half=plan.half):
+        metrics |= optimise(iteration, theta, objective, SingleProcess(theta, plan.training))
+    broken = non_finite(theta)
+    if broken is not None:
+        raise TrainingDivergedError(f"tensor {broken} holds NaN or infinity: lower training.learning_rate")
+    return theta, metrics | probe.after()
+
+
+def frozen_log_probs(iteration: Iteration, theta: nn.Module) -> Iterator[tuple[str, LogProbs]]:
+    """The log pi [2N] of pi_t and of every anchor, by digest; each version is loaded, read once and let go."""
+    plan, sequences = iteration.plan, iteration.pairs.sequences
+    wanted = [plan.start_from, plan.sample_from, *(anchor.version for anchor in plan.anchors)]
+    for version in {version.digest: version for version in wanted}.values():
+
+        def compute(version: WeightVersion = version) -> LogProbs:
+            model = theta if version.digest == plan.start_from.digest else iteration.policies.frozen(version)
+            return log_probs_of(model, sequences, iteration.compute, name=str(version))
+
+        yield version.digest, iteration.workspace.log_probs(version, len(sequences), compute)
+
+
+class Objective:
+    """The plan's loss as a function of D_theta; everything frozen is one number a pair."""
+
+    def __init__(self, plan: HalfStepPlan, pairs: Pairs, log_probs: dict[str, LogProbs], device: torch.device) -> None:
+        def log_ratio(version: WeightVersion) -> Tensor:
+            chosen, rejected = np.split(log_probs[version.digest], 2)
+            return torch.from_numpy(chosen - rejected).to(device)
+
+        self._plan = plan
+        self._anchors = [(anchor.exponent, log_ratio(anchor.version)) for anchor in plan.anchors]
+        self._preference = torch.from_numpy(pairs.preference).to(device)
+
+    def __call__(self, log_ratio: Tensor, pairs: Rows) -> PairLosses:
+        """Losses, margins and targets [B] of these pairs, given log pi_theta(chosen) - log pi_theta(rejected) [B]."""
+        index = torch.from_numpy(pairs).to(log_ratio.device)
+        anchors = [(weight, ratio[index]) for weight, ratio in self._anchors]
+        return pair_losses(self._plan.loss, self._plan.scale, log_ratio, anchors, self._preference[index])
+
+
+def optimise(iteration: Iteration, theta: nn.Module, objective: Objective, strategy: Strategy) -> dict[str, float]:
+    """All optimizer steps, going on from the last checkpoint."""
+    spec, compute, pairs = iteration.plan.training, iteration.compute, iteration.pairs
+    schedule = Schedule(iteration.plan, pairs.lengths())
+    num_steps = schedule.num_steps
+    first, metrics = iteration.workspace.restore(strategy.restore)
+    for step in range(first, num_steps):
+        micro_batches = schedule.micro_batches(step)
+        num, losses = sum(len(batch) for batch in micro_batches), torch.zeros((), device=compute.device)
+        for batch in micro_batches:
+            sequences = pairs.sequences.batch(pairs.rows(batch), compute.device)
+            chosen, rejected = batch_log_probs(theta, sequences, compute).chunk(2)
+            loss = objective(chosen - rejected, batch).loss.sum() / num
+            strategy.backward(loss)
+            losses += loss.detach()
+        metrics = _observe(
+            metrics, step, num_steps, float(losses), strategy.update(learning_rate(spec, step, num_steps))
         )
-    with span("train", run=plan.run, iteration=plan.iteration, num_pairs=len(pairs)):
-        metrics |= _optimise(plan, pairs, model, frozen, models, checkpoints)
-        metrics |= _shifts(plan, pairs, model, frozen, models)
-    return metrics
+        if (step + 1) % spec.checkpoint_every_steps == 0 and step + 1 < num_steps:
+            iteration.workspace.save(step + 1, strategy.state(), metrics)
+    return {**metrics, "num_steps": float(num_steps), "learning_rate_peak": spec.learning_rate}
 
 
-def log_ratio(log_probs: Tensor) -> Tensor:
-    """D [B] from log-probs [2B]: log pi(chosen) - log pi(rejected)."""
-    chosen, rejected = log_probs.chunk(2)
-    return chosen - rejected
-
-
-def _freeze(plan: HalfStepPlan, pairs: Sequence[PreferencePair], models: Models, checkpoints: Checkpoints) -> Frozen:
-    def under(version: WeightVersion) -> Tensor:
-        name = f"log-probs-{version.number}-{version.digest[:16]}.pt"
-        known = checkpoints.tensor(name)
-        if known is None:
-            rows = rows_of(pairs)
-            known = frozen_log_probs(models.frozen(version), rows, 2 * plan.training.micro_batch_size, models.device)
-            checkpoints.save_tensor(name, known)
-        return known
-
-    policy = under(plan.sample_from)
-    anchors = [policy if anchor.version == plan.sample_from else under(anchor.version) for anchor in plan.anchors]
-    return Frozen(
-        anchors=[
-            (anchor.exponent, log_ratio(log_probs).to(models.device))
-            for anchor, log_probs in zip(plan.anchors, anchors, strict=True)
-        ],
-        policy=policy,
-        preference=torch.tensor([pair.preference for pair in pairs], dtype=torch.float32, device=models.device),
-    )
-
-
-def _log_probs(model: Any, pairs: Sequence[PreferencePair], indices: Sequence[int], device: torch.device) -> Tensor:
-    return row_log_probs(model, pad(rows_of([pairs[index] for index in indices]), device))
-
-
-def _losses(plan: HalfStepPlan, frozen: Frozen, indices: Sequence[int], log_probs: Tensor) -> PairLosses:
-    chosen = list(indices)
-    anchors = [(exponent, ratios[chosen]) for exponent, ratios in frozen.anchors]
-    return pair_losses(plan.loss, plan.scale, log_ratio(log_probs), anchors, frozen.preference[chosen])
-
-
-def _optimise(
-    plan: HalfStepPlan,
-    pairs: Sequence[PreferencePair],
-    model: Any,
-    frozen: Frozen,
-    models: Models,
-    checkpoints: Checkpoints,
-) -> dict[str, float]:
-    spec = plan.training
-    steps = list(_steps(plan, pairs))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, cosine_with_warmup(len(steps), spec.warmup_fraction))
-    done = _resume(checkpoints, model, optimizer, schedule)
-    history: list[dict[str, float]] = []
-    for number, batch in enumerate(steps[done:], done + 1):
-        history.append(_step(plan, pairs, batch, model, optimizer, frozen, models.device))
-        schedule.step()
-        if number % spec.checkpoint_every_steps == 0 and number < len(steps):
-            checkpoints.save(CHECKPOINT, _state(model, optimizer, schedule, number))
-            log.info("training", iteration=plan.iteration, step=number, num_steps=len(steps), **history[-1])
+def _observe(metrics: dict[str, float], step: int, num_steps: int, loss: float, grad_norm: float) -> dict[str, float]:
+    if not math.isfinite(loss):
+        raise TrainingDivergedError(f"the loss is {loss} at optimizer step {step + 1}: lower training.learning_rate")
+    if step % max(1, num_steps // NUM_LOG_LINES) == 0 or step + 1 == num_steps:
+        log.info("optimizer_step", step=step + 1, num_steps=num_steps, loss=loss, grad_norm=grad_norm)
     return {
-        "num_pairs": float(len(pairs)),
-        "num_steps": float(len(steps)),
-        "loss": history[-1]["loss"] if history else math.nan,
-        "grad_norm": history[-1]["grad_norm"] if history else math.nan,
+        "loss_first": metrics.get("loss_first", loss),
+        "loss_last": loss,
+        "grad_norm": grad_norm,
+        "grad_norm_max": max(metrics.get("grad_norm_max", 0.0), grad_norm),
     }
 
 
-def _steps(plan: HalfStepPlan, pairs: Sequence[PreferencePair]) -> Iterator[list[int]]:
-    lengths = [len(p.prompt_ids) + max(len(p.chosen_ids), len(p.rejected_ids)) for p in pairs]
-    for epoch in range(plan.training.num_epochs):
-        yield from batches(lengths, plan.training.batch_size, plan.seed, plan.iteration, plan.half, epoch)
+class Probe:
+    """At most `NUM_PROBES` pairs, evenly spread, on which the policy is measured before and after training."""
 
+    def __init__(self, iteration: Iteration, theta: nn.Module, objective: Objective, start: LogProbs) -> None:
+        num = len(iteration.pairs)
+        self._iteration = iteration
+        self._theta = theta
+        self._objective = objective
+        self._pairs = np.unique(np.linspace(0, num - 1, min(num, NUM_PROBES)).astype(np.int64))
+        self._rows = iteration.pairs.rows(self._pairs)
+        self._start = start[self._rows]
 
-def _step(
-    plan: HalfStepPlan,
-    pairs: Sequence[PreferencePair],
-    batch: list[int],
-    model: Any,
-    optimizer: torch.optim.Optimizer,
-    frozen: Frozen,
-    device: torch.device,
-) -> dict[str, float]:
-    """One optimizer step over a batch of pairs, its gradient accumulated over micro-batches."""
-    optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for start in range(0, len(batch), plan.training.micro_batch_size):
-        indices = batch[start : start + plan.training.micro_batch_size]
-        losses = _losses(plan, frozen, indices, _log_probs(model, pairs, indices, device))
-        loss = losses.loss.sum() / len(batch)
-        loss.backward()
-        total += float(loss.detach())
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), plan.training.max_grad_norm))
-    if not math.isfinite(total) or not math.isfinite(norm):
-        raise TrainingDivergedError(
-            f"iteration {plan.iteration}: loss {total}, gradient norm {norm}; lower training.learning_rate"
-        )
-    optimizer.step()
-    return {"loss": total, "grad_norm": norm}
+    def before(self, sampled: LogProbs) -> dict[str, float]:
+        """Step 0: raises `WrongPolicyError` unless theta is pi_t, of which `sampled` [2N] are the log-probs."""
+        log_probs = self._log_probs()
+        checks = check_step_zero(self._iteration.plan, self._iteration.pairs, self._rows, log_probs, sampled)
+        losses = self._losses(log_probs)
+        return {"step_zero_loss": float(losses.loss.double().mean()), **checks}
 
+    def after(self) -> dict[str, float]:
+        """Where the margins are against their targets, and how far log pi has moved on both kinds of response."""
+        log_probs = self._log_probs()
+        losses = self._losses(log_probs)
+        chosen, rejected = np.split((log_probs - self._start).astype(np.float64), 2)
+        plan, preference = self._iteration.plan, torch.from_numpy(self._iteration.pairs.preference[self._pairs])
+        target = {"target_mean": float(squared_target(preference, plan.scale).double().mean())}
+        return {
+            **(target if plan.loss == "squared" else {}),
+            "loss": float(losses.loss.double().mean()),
+            "margin_mean": float(losses.margin.double().mean()),
+            "margin_positive_share": float((losses.margin > 0).double().mean()),
+            "chosen_log_prob_shift": float(chosen.mean()),
+            "rejected_log_prob_shift": float(rejected.mean()),
+        }
 
-def _shifts(
-    plan: HalfStepPlan, pairs: Sequence[PreferencePair], model: Any, frozen: Frozen, models: Models
-) -> dict[str, float]:
-    """What training did to the pairs: the squared loss fixes ratios, not levels, so both levels are shown."""
-    after = frozen_log_probs(model, rows_of(pairs), 2 * plan.training.micro_batch_size, models.device)
-    losses = _losses(plan, frozen, range(len(pairs)), after.to(models.device))
-    chosen, rejected = (after - frozen.policy).chunk(2)
-    return {
-        "loss_after": float(losses.loss.mean()),
-        "margin_mean": float(losses.margin.mean()),
-        "margin_positive_share": float((losses.margin > 0).float().mean()),
-        "chosen_log_prob_shift": float(chosen.mean()),
-        "rejected_log_prob_shift": float(rejected.mean()),
-    }
+    def _log_probs(self) -> LogProbs:
+        iteration = self._iteration
+        name = f"{iteration.plan.start_from} in training"
+        return log_probs_of(self._theta, iteration.pairs.sequences, iteration.compute, name=name, rows=self._rows)
 
-
-def cosine_with_warmup(num_steps: int, warmup_fraction: float) -> Callable[[int], float]:
-    """Factor of the learning rate at step 0, 1, …: linear warm-up to 1, then half a cosine to 0 after the last step."""
-    warmup = math.ceil(num_steps * warmup_fraction)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        progress = (step - warmup) / max(1, num_steps - warmup)
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
-
-    return factor
-
-
-def _state(model: Any, optimizer: Any, schedule: Any, step: int) -> dict[str, Any]:
-    return {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": {"last_epoch": schedule.last_epoch},
-        "step": step,
-    }
-
-
-def _resume(checkpoints: Checkpoints, model: Any, optimizer: Any, schedule: Any) -> int:
-    state = checkpoints.load(CHECKPOINT)
-    if state is None:
-        return 0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    log.info("training_resumed", step=state["step"])
-    return int(state["step"])
+    def _losses(self, log_probs: LogProbs) -> PairLosses:
+        chosen, rejected = np.split(log_probs, 2)
+        return self._objective(torch.from_numpy(chosen - rejected).to(self._iteration.compute.device), self._pairs)

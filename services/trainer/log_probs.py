@@ -1,43 +1,90 @@
-# transformers' models are only partly typed.
-# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
-"""Log-probabilities of stored responses under a model: the trainer's own forward, the reference for all others."""
+# torch's stubs leave a few results partially unknown.
+# pyright: reportUnknownMemberType=false
+"""Log-probs of whole responses, log pi(y|x): sums over response tokens, in fp32.
 
-from collections.abc import Sequence
-from typing import Any
+Shapes: B sequences in a batch, T tokens, R response tokens, V vocabulary, M sequences in all.
+"""
 
+import inspect
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from services.trainer.sequences import Padded, Row, by_length, pad
+from services.trainer.errors import NotFiniteError
+from services.trainer.sequences import Batch, Rows, Sequences
 from shared.inpo.objective import response_log_probs, token_log_probs
 
-
-def row_log_probs(model: Any, padded: Padded) -> Tensor:
-    """The log pi(response | prompt) of each row [N], summed over response tokens in fp32; with gradient if enabled."""
-    longest = padded.targets.shape[1]
-    logits = model(
-        input_ids=padded.input_ids,
-        attention_mask=padded.attention_mask,
-        position_ids=padded.position_ids,
-        use_cache=False,
-        logits_to_keep=longest + 1,
-    ).logits
-    return response_log_probs(logits[:, :-1], padded.targets, padded.response_mask)
+LogProbs = NDArray[np.float32]
 
 
-def frozen_log_probs(model: Any, rows: Sequence[Row], batch_size: int, device: torch.device) -> Tensor:
-    """The log pi of every row [N], without gradient, on the CPU in the order of `rows`."""
-    result = torch.empty(len(rows), dtype=torch.float32)
-    with torch.inference_mode():
-        for batch in by_length(rows, batch_size):
-            result[batch] = row_log_probs(model, pad([rows[index] for index in batch], device)).cpu()
-    return result
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Where and in which precision a forward runs; weights are float32 always."""
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    def autocast(self) -> torch.autocast:
+        """The precision of forwards; nothing changes in float32."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
-def sequence_token_log_probs(model: Any, sequences: Sequence[Sequence[int]], device: torch.device) -> list[list[float]]:
-    """The log pi of every token after the first; the sequences have one length."""
-    ids = torch.tensor(sequences, device=device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, use_cache=False).logits
-        scores: list[list[float]] = token_log_probs(logits[:, :-1], ids[:, 1:]).tolist()
-    return scores
+def batch_log_probs(model: nn.Module, batch: Batch, compute: Compute) -> Tensor:
+    """The log pi of each response of the batch [B], with gradient unless the caller switched it off."""
+    num_kept = batch.targets.shape[1] + 1
+    arguments: dict[str, Any] = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "use_cache": False}
+    accepted = _parameters(type(model))
+    if "position_ids" in accepted:
+        arguments["position_ids"] = batch.position_ids
+    if "logits_to_keep" in accepted:
+        arguments["logits_to_keep"] = num_kept
+    with compute.autocast():
+        logits: Tensor = model(**arguments).logits
+    return response_log_probs(logits[:, -num_kept:-1], batch.targets, batch.target_mask)
+
+
+def log_probs_of(
+    model: nn.Module, sequences: Sequences, compute: Compute, *, name: str, rows: Rows | None = None
+) -> LogProbs:
+    """The log pi of each response [M], or of those in `rows`, without gradients.
+
+    `NotFiniteError`, with the policy's `name`, when one is not finite.
+    """
+    wanted = np.arange(len(sequences)) if rows is None else rows
+    found = np.empty(len(sequences), dtype=np.float32)
+    with torch.no_grad():
+        for group in sequences.by_length(wanted, vocab_size_of(model)):
+            log_probs = batch_log_probs(model, sequences.batch(group, compute.device), compute)
+            found[group] = cast(NDArray[np.float32], log_probs.cpu().numpy())
+    found = found[wanted]
+    if not np.isfinite(found).all():
+        num = int((~np.isfinite(found)).sum())
+        raise NotFiniteError(f"{name} gives {num} responses a log-prob that is not finite")
+    return found
+
+
+def canary_log_probs(model: nn.Module, sequences: list[list[int]], device: torch.device) -> list[list[float]]:
+    """The log pi of every token after the first, in full float32, one unpadded forward a sequence."""
+    rows: list[list[float]] = []
+    with torch.no_grad():
+        for sequence in sequences:
+            ids = torch.tensor([sequence], device=device)
+            logits: Tensor = model(input_ids=ids, use_cache=False).logits[:, :-1]
+            rows.append(cast(list[float], token_log_probs(logits, ids[:, 1:])[0].tolist()))
+    return rows
+
+
+def vocab_size_of(model: nn.Module) -> int:
+    """Size of the vocabulary in the model's configuration."""
+    config: Any = model.config
+    return int(config.get_text_config().vocab_size)
+
+
+@lru_cache
+def _parameters(model_class: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)

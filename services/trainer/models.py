@@ -1,88 +1,115 @@
-# transformers' auto classes are untyped; models are `Any` from here on.
+# transformers' auto classes are untyped; what leaves this module is typed.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-"""Models of the trainer: loaded from verified directories, kept between iterations so that none starts cold."""
+"""Weight versions as live models. The current and the reference policy stay in memory from one item to the next."""
 
+import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from services.trainer.settings import TrainerSettings
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import DirectoryStore
-from shared.store.weights import verify
+from shared.store.weights import WeightsError, verify
 
+# A load that fails says so in its exception; the progress bar and the report would only repeat it on stderr.
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
 
 
-class ModelError(ValueError):
-    """A model that cannot be loaded, or is not what it should be."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    digest: str
+    model: nn.Module
 
 
-class Models:
-    """The trained model and the frozen reference, by weight version."""
+class Policies:
+    """Models by weight version: fp32, in eval mode (no dropout), complete, and bit for bit what the store holds.
 
-    def __init__(self, store: DirectoryStore, settings: TrainerSettings) -> None:
+    Keeps the reference policy (number 0) and the version that was trained last; others are loaded and forgotten.
+    """
+
+    def __init__(self, store: DirectoryStore, device: torch.device) -> None:
         self._store = store
-        self._dtype = torch.float32 if settings.trainer_dtype == "float32" else torch.bfloat16
-        self.device = _device(settings.device)
-        if settings.num_threads is not None:
-            torch.set_num_threads(settings.num_threads)
-        self._live: tuple[WeightVersion, Any] | None = None
-        self._reference: tuple[WeightVersion, Any] | None = None
+        self._device = device
+        self._reference: _Kept | None = None
+        self._current: _Kept | None = None
 
-    def trainable(self, version: WeightVersion) -> Any:
-        """The model to train, holding `version`; the one of the last iteration when it is that version already.
-
-        It belongs to the caller: training changes it, so it is forgotten here until `keep` says what it became.
-        """
-        live, self._live = self._live, None
-        model = live[1] if live is not None and live[0] == version else self._load(version)
-        return model.requires_grad_(True)
-
-    def keep(self, version: WeightVersion, model: Any) -> None:
-        """The trained model is exactly `version` now."""
-        self._live = (version, model)
-
-    def frozen(self, version: WeightVersion) -> Any:
-        """A model holding `version`, freshly read from its verified directory; the reference is kept."""
-        if self._reference is not None and self._reference[0] == version:
-            return self._reference[1]
-        model = self._load(version).requires_grad_(False)
+    def frozen(self, version: WeightVersion) -> nn.Module:
+        """The version to look at; the caller must not change it. `WeightsError` when it must not be used."""
+        directory = self._store.path(version.directory)
+        verify(directory, version)
+        kept = self._reference if version.number == 0 else self._current
+        if kept is not None and kept.digest == version.digest and _same_tensors(kept.model, directory):
+            return kept.model
+        model = load(directory, torch.float32).to(self._device).requires_grad_(False)
         if version.number == 0:
-            self._reference = (version, model)
+            self._reference = _Kept(version.digest, model)
         return model
 
-    def directory(self, version: WeightVersion) -> Path:
-        """The version's directory."""
-        return self._store.path(version.directory)
+    def take(self, version: WeightVersion) -> nn.Module:
+        """The version to train: the caller's alone. `WeightsError` when it must not be used."""
+        model = self.frozen(version)
+        if version.number == 0:
+            model = copy.deepcopy(model)
+        self._current = None
+        return model.requires_grad_(True)
 
-    def load_directory(self, directory: Path) -> Any:
-        """A model from any directory, in the trainer's dtype; `ModelError` when it is missing or incomplete."""
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(directory), dtype=self._dtype, local_files_only=True, output_loading_info=True
-            )
-            model, info = loaded
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise ModelError(f"{directory} cannot be loaded as a causal language model: {error}") from error
-        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if info.get(problem):
-                names = ", ".join(sorted(map(str, info[problem]))[:3])
-                raise ModelError(f"{directory}: {problem.replace('_', ' ')}: {names}")
-        # Dropout off always: log pi_theta must be the policy's, or step 0 would not reproduce log pi_t.
-        return model.to(self.device).eval()
-
-    def _load(self, version: WeightVersion) -> Any:
-        verify(self.directory(version), version)
-        return self.load_directory(self.directory(version))
+    def keep(self, version: WeightVersion, model: nn.Module) -> None:
+        """A model that was trained and published is this version now, and spares the next iteration a load."""
+        for parameter in model.parameters():
+            parameter.grad = None
+        self._current = _Kept(version.digest, model.requires_grad_(False))
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+def load(directory: Path, dtype: torch.dtype | str) -> nn.Module:
+    """The directory's model in eval mode; `WeightsError` when it cannot be read or a tensor is missing or unknown.
+
+    transformers itself would fill what is missing with random numbers and go on.
+    """
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(directory),
+            dtype=dtype,
+            output_loading_info=True,
+            # Refused below, by name; transformers' own refusal names nothing.
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise WeightsError(f"{directory} cannot be loaded: {error}") from error
+    model, info = loaded
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        found = sorted(str(name) for name in info.get(problem) or [])
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise WeightsError(f"{directory}: {problem.replace('_', ' ')}: {', '.join(found[:3])}{more}")
+    name = non_finite(model)
+    if name is not None:
+        raise WeightsError(f"{directory}: tensor {name} holds NaN or infinity")
+    return cast(nn.Module, model.eval())
+
+
+def non_finite(model: nn.Module) -> str | None:
+    """The name of a tensor that holds NaN or infinity; None when there is none."""
+    state: dict[str, torch.Tensor] = model.state_dict()
+    return next((name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())), None)
+
+
+def _same_tensors(model: nn.Module, directory: Path) -> bool:
+    """Whether the live model still is what the files say. A name that cannot be matched counts as different."""
+    state: dict[str, torch.Tensor] = model.state_dict()
+    for file in sorted(directory.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (not a mapping)
+                live = state.get(name)
+                if live is None or not torch.equal(tensors.get_tensor(name).to(live.device, live.dtype), live):
+                    return False
+    return True

@@ -1,118 +1,119 @@
-# transformers' models are only partly typed.
+# transformers' save_pretrained is untyped.
 # pyright: reportUnknownMemberType=false
-"""Weights as an ordinary Hugging Face directory with canary and manifest: whole and finite, or not at all."""
+"""Trained weights as a new version: an ordinary Hugging Face directory with canary and manifest.
+
+The first published version of a step wins, for ever: whoever comes second deletes its own and adopts the winner's.
+"""
 
 import os
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
+from torch import nn
+from transformers import GenerationConfig
 
-from services.trainer.log_probs import sequence_token_log_probs
-from shared.contracts.records import PublishedWeights, Skipped
-from shared.contracts.weights import Canary
-from shared.inpo.seeds import seed_of
-from shared.runtime.telemetry import span
-from shared.store import layout
+from services.trainer.errors import NotFiniteError
+from services.trainer.log_probs import canary_log_probs
+from services.trainer.models import non_finite
+from shared.contracts.records import PublishedWeights
+from shared.contracts.weights import Canary, WeightVersion
+from shared.store import layout, weights
 from shared.store.artifacts import DirectoryStore, create_model, read_model
-from shared.store.weights import CANARY, begin, finish
 
-NUM_CANARIES = 4
-CANARY_TOKENS = 24
-COMPANIONS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
-TEMPLATES = ("chat_template*", "generation_config.json")
+_COPIED = frozenset({".json", ".txt", ".model", ".jinja", ".tiktoken"})
+_OURS = frozenset({weights.MANIFEST, weights.CANARY, "config.json"})
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
-class NotFiniteError(ArithmeticError):
-    """A tensor holds NaN or infinity; nothing is published."""
+def publish(store: DirectoryStore, run: str, number: int, model: nn.Module, parent: WeightVersion) -> WeightVersion:
+    """A complete candidate for version `number`: the parent's files, tensor names, dtypes and shapes, new values.
 
-
-def canary_sequences(model: Any) -> list[list[int]]:
-    """Fixed token sequences within the model's vocabulary and context; the same for all versions of a model."""
-    config = model.config.get_text_config()
-    length = min(CANARY_TOKENS, getattr(config, "max_position_embeddings", CANARY_TOKENS) or CANARY_TOKENS)
-    rng = np.random.Generator(np.random.Philox(key=seed_of("canary", config.vocab_size)))
-    return [[int(token) for token in row] for row in rng.integers(0, config.vocab_size, (NUM_CANARIES, length))]
-
-
-def canary_log_probs(model: Any, device: torch.device) -> list[list[float]]:
-    """The model's log-probs of the canary's tokens."""
-    return sequence_token_log_probs(model, canary_sequences(model), device)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Weights to publish as version `number` of a run.
-
-    `source` is the directory whose tokenizer and chat template go along; `parent` the digest of the version that
-    training started from, with its log-probs of the canary (None for an imported base model).
+    The live model is rounded to what was written, so that it is the new version exactly. `NotFiniteError` before
+    anything is written when a tensor holds NaN or infinity; `WeightsError` when the files would not match the parent's.
     """
-
-    run: str
-    number: int
-    model: Any
-    source: Path
-    parent: str | None = None
-    parent_log_probs: list[list[float]] | None = None
-    metrics: dict[str, float] = field(default_factory=dict[str, float])
-    skipped: list[Skipped] = field(default_factory=list[Skipped])
-
-
-def publish(store: DirectoryStore, step: str, candidate: Candidate, device: torch.device) -> PublishedWeights:
-    """Write the candidate and name it the step's result; who loses that race adopts the winner's.
-
-    `NotFiniteError` names a broken tensor.
-    """
-    model, run, number = candidate.model, candidate.run, candidate.number
-    with span("publish", run=run, number=number):
-        _check_finite(model)
-        key, path = begin(store, run, number)
-        model.save_pretrained(str(path))
-        _copy_companions(candidate.source, path)
-        log_probs = canary_log_probs(model, device)
-        before = candidate.parent_log_probs or log_probs
-        canary = Canary(sequences=canary_sequences(model), log_probs=log_probs, parent_log_probs=before)
-        (path / CANARY).write_text(canary.model_dump_json())
-        _sync(path)
-        num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        version = finish(store, run, key, number=number, parent=candidate.parent, num_parameters=num_parameters)
-        result = PublishedWeights(version=version, metrics=candidate.metrics, skipped=candidate.skipped)
-        return _elect(store, step, path, result)
+    source = store.path(parent.directory)
+    headers = weights.tensor_headers(source)
+    old = weights.read_canary(source)
+    name = non_finite(model)
+    if name is not None:
+        raise NotFiniteError(f"tensor {name} holds NaN or infinity: these weights are not published")
+    key, path = weights.begin(store, run, number)
+    with rounded_to(model, _dtype_of(headers)):
+        save(model, path, source)
+    shutil.copyfile(source / "config.json", path / "config.json")
+    weights.check_headers(weights.tensor_headers(path), headers)
+    device = next(model.parameters()).device
+    new = canary_log_probs(model, old.sequences, device)
+    canary = Canary(sequences=old.sequences, log_probs=new, parent_log_probs=old.log_probs)
+    return finish(store, run, key, number=number, parent=parent.digest, model=model, canary=canary)
 
 
-def published(store: DirectoryStore, step: str) -> PublishedWeights | None:
-    """The step's result, None when it has none yet."""
+def announce(store: DirectoryStore, step: str, candidate: PublishedWeights) -> PublishedWeights:
+    """The step's published weights: the candidate, or the winner's when somebody was faster."""
     key = layout.published(step)
-    return read_model(store, key, PublishedWeights) if store.exists(key) else None
-
-
-def _elect(store: DirectoryStore, step: str, path: Path, candidate: PublishedWeights) -> PublishedWeights:
-    if create_model(store, layout.published(step), candidate):
+    if create_model(store, key, candidate):
         return candidate
-    shutil.rmtree(path)
-    return read_model(store, layout.published(step), PublishedWeights)
+    winner = read_model(store, key, PublishedWeights)
+    if winner.version.directory != candidate.version.directory:
+        shutil.rmtree(store.path(candidate.version.directory))
+    return winner
 
 
-def _check_finite(model: Any) -> None:
-    for name, tensor in model.state_dict().items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise NotFiniteError(f"tensor {name} holds NaN or infinity")
+def save(model: nn.Module, path: Path, source: Path) -> None:
+    """Safetensors and configuration of the model; tokenizer files and generation config are the source's."""
+    saved = cast(Any, model)
+    if (source / "generation_config.json").exists():
+        # Copied below as it is; transformers refuses to write some that models are shipped with.
+        saved.generation_config = GenerationConfig()
+    saved.save_pretrained(path)
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.suffix in _COPIED and file.name not in _OURS and ".index." not in file.name:
+            shutil.copyfile(file, path / file.name)
 
 
-def _copy_companions(source: Path, path: Path) -> None:
-    for pattern in (*COMPANIONS, *TEMPLATES):
-        for file in source.glob(pattern):
-            if file.is_file():
-                shutil.copyfile(file, path / file.name)
+def finish(
+    store: DirectoryStore, run: str, key: str, *, number: int, parent: str | None, model: nn.Module, canary: Canary
+) -> WeightVersion:
+    """Canary, durable files, then the manifest that makes the directory a version. The model is known to be finite."""
+    path = store.path(key)
+    (path / weights.CANARY).write_text(canary.model_dump_json())
+    for file in [*sorted(path.iterdir()), path]:
+        _fsync(file)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return weights.finish(store, run, key, number=number, parent=parent, num_parameters=num_parameters)
 
 
-def _sync(path: Path) -> None:
-    for file in path.iterdir():
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+@contextmanager
+def rounded_to(model: nn.Module, dtype: torch.dtype) -> Generator[None]:
+    """Parameters in the dtype that they are stored in, inside the block; back in float32, rounded, after it."""
+    _cast(model, dtype)
+    try:
+        yield
+    finally:
+        _cast(model, torch.float32)
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> None:
+    # Parameters only: `model.to` would round the rotary frequencies too, which no file restores.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+def _dtype_of(headers: dict[str, weights.TensorHeader]) -> torch.dtype:
+    dtypes = {header.dtype for header in headers.values()}
+    found = [_DTYPES[name] for name in sorted(dtypes) if name in _DTYPES]
+    if len(found) != 1 or len(dtypes) != 1:
+        raise weights.WeightsError(f"tensors must be all of one dtype of {', '.join(_DTYPES)}, not {sorted(dtypes)}")
+    return found[0]
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,107 +1,94 @@
-# torch.from_numpy is only partly typed.
+# torch's stubs leave a few results partially unknown.
 # pyright: reportUnknownMemberType=false
-"""Stored token ids as padded tensors. Nothing is tokenised here and no stop token is added.
+"""Token sequences in one flat array, and batches of them as tensors.
 
-Shapes: N rows (a prompt with one response), T tokens, R response tokens of the longest response. Rows are left-padded,
-so that all responses end in the last column and a model's last R + 1 logits are all that is needed.
+Shapes: B sequences in a batch, T tokens, R response tokens, M sequences in all.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.contracts.records import PreferencePair, Skipped
-from shared.inpo.seeds import seed_of
+Rows = NDArray[np.int64]
 
-BUCKETS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A prompt's token ids and a response's, as they were sampled."""
-
-    prompt_ids: list[int]
-    response_ids: list[int]
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens in all."""
-        return len(self.prompt_ids) + len(self.response_ids)
+MAX_BATCH_TOKENS = 2**14
+MAX_BATCH_LOGITS = 2**26
 
 
 @dataclass(frozen=True, slots=True)
-class Padded:
-    """Rows as tensors; masks are made from lengths, never from token ids (a pad token may be a real token)."""
+class Batch:
+    """Left-padded sequences: every response ends at the last column, so the logits of R + 1 columns are enough.
 
-    input_ids: Tensor  # [N, T]
-    attention_mask: Tensor  # [N, T]
-    position_ids: Tensor  # [N, T]
-    targets: Tensor  # [N, R], the response tokens, right-aligned
-    response_mask: Tensor  # [N, R]
-
-
-def pad(rows: Sequence[Row], device: torch.device) -> Padded:
-    """Rows as tensors on a device."""
-    width = max(row.num_tokens for row in rows)
-    longest = max(len(row.response_ids) for row in rows)
-    ids = np.zeros((len(rows), width), dtype=np.int64)
-    attention = np.zeros((len(rows), width), dtype=np.int64)
-    response = np.zeros((len(rows), longest), dtype=np.bool_)
-    for index, row in enumerate(rows):
-        ids[index, width - row.num_tokens :] = row.prompt_ids + row.response_ids
-        attention[index, width - row.num_tokens :] = 1
-        response[index, longest - len(row.response_ids) :] = True
-    input_ids = torch.from_numpy(ids).to(device)
-    attention_mask = torch.from_numpy(attention).to(device)
-    return Padded(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        position_ids=(attention_mask.cumsum(dim=1) - 1).clamp_(min=0),
-        targets=input_ids[:, -longest:],
-        response_mask=torch.from_numpy(response).to(device),
-    )
-
-
-def rows_of(pairs: Sequence[PreferencePair]) -> list[Row]:
-    """Chosen rows of all pairs, then rejected rows: one concatenated forward for both."""
-    chosen = [Row(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
-    return chosen + [Row(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
-
-
-def fitting(pairs: Sequence[PreferencePair], max_tokens: int) -> tuple[list[PreferencePair], list[Skipped]]:
-    """Pairs whose both sides fit; the others are listed, never cut on one side only."""
-    kept: list[PreferencePair] = []
-    skipped: list[Skipped] = []
-    for pair in pairs:
-        longest = len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
-        if longest > max_tokens:
-            reason = f"over-long pair: {longest} tokens, training.max_pair_tokens is {max_tokens}"
-            skipped.append(Skipped(id=pair.prompt_id, reason=reason))
-        else:
-            kept.append(pair)
-    return kept, skipped
-
-
-def batches(lengths: Sequence[int], batch_size: int, *seed_parts: str | int) -> list[list[int]]:
-    """Indices in batches of similar length, in an order that depends on the seed parts only.
-
-    Sorting happens within windows of a few batches of a random permutation: little padding, and still a shuffle.
+    `ids`, `attention_mask` and `position_ids` are [B, T]; `targets` [B, R] are the response tokens and `target_mask`
+    [B, R] tells them from padding. Masks come from lengths, never from token ids: padding may be a real token.
     """
-    rng = np.random.Generator(np.random.Philox(key=seed_of("batches", *seed_parts)))
-    order = [int(index) for index in rng.permutation(len(lengths))]
-    window = batch_size * BUCKETS
-    found: list[list[int]] = []
-    for start in range(0, len(order), window):
-        chunk = sorted(order[start : start + window], key=lambda index: lengths[index])
-        found += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
-    return [found[int(index)] for index in rng.permutation(len(found))]
+
+    ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    targets: Tensor
+    target_mask: Tensor
 
 
-def by_length(rows: Sequence[Row], batch_size: int) -> Iterator[list[int]]:
-    """Indices of all rows in batches of similar length, for work whose order does not matter."""
-    order = sorted(range(len(rows)), key=lambda index: rows[index].num_tokens)
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+class Sequences:
+    """M sequences of prompt + response tokens, exactly as they were sampled."""
+
+    def __init__(self, sequences: Iterable[tuple[list[int], list[int]]]) -> None:
+        parts: list[list[int]] = []
+        response_lengths: list[int] = []
+        for prompt_ids, response_ids in sequences:
+            if not prompt_ids or not response_ids:
+                raise ValueError("a sequence needs at least one prompt token and one response token")
+            parts.append(prompt_ids + response_ids)
+            response_lengths.append(len(response_ids))
+        self.tokens = np.array([token for part in parts for token in part], dtype=np.int32)
+        self.lengths = np.array([len(part) for part in parts], dtype=np.int64)
+        self.response_lengths = np.array(response_lengths, dtype=np.int64)
+        self._starts = np.cumsum(self.lengths) - self.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def digest(self) -> bytes:
+        """sha256 of all tokens and lengths."""
+        arrays = (self.tokens, self.lengths, self.response_lengths)
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).digest()
+
+    def batch(self, rows: Rows, device: torch.device) -> Batch:
+        """The sequences of these rows as tensors."""
+        lengths, num_targets = self.lengths[rows, None], self.response_lengths[rows, None]
+        width, response_width = int(lengths.max()), int(num_targets.max())
+        position = np.arange(width) - (width - lengths)
+        mask = position >= 0
+        position = np.maximum(position, 0)
+        ids = np.where(mask, self.tokens[self._starts[rows, None] + position], 0).astype(np.int64)
+        target_mask = np.arange(response_width) >= response_width - num_targets
+
+        def tensor(array: NDArray[np.generic]) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        return Batch(
+            ids=tensor(ids),
+            attention_mask=tensor(mask.astype(np.int64)),
+            position_ids=tensor(position),
+            targets=tensor(ids[:, width - response_width :]),
+            target_mask=tensor(target_mask),
+        )
+
+    def by_length(self, rows: Rows, vocab_size: int) -> Iterator[Rows]:
+        """The rows in groups of similar length, each small enough for one forward without gradients."""
+        ordered = rows[np.argsort(self.lengths[rows], kind="stable")[::-1]]
+        start = 0
+        while start < len(ordered):
+            widest = int(self.lengths[ordered[start]])
+            responses = np.maximum.accumulate(self.response_lengths[ordered[start:]])
+            count = np.arange(1, len(responses) + 1)
+            fits = (count * widest <= MAX_BATCH_TOKENS) & (count * (responses + 1) * vocab_size <= MAX_BATCH_LOGITS)
+            size = max(1, int(fits.sum()))
+            yield ordered[start : start + size]
+            start += size

@@ -8,14 +8,21 @@ from shared.runtime.settings import Settings
 
 
 class TrainerSettings(Settings):
-    """Read from `INPO_…` environment variables, e.g. `INPO_DEVICE`."""
+    """Read from `INPO_…` environment variables, e.g. `INPO_TRAINER_DEVICE`."""
 
-    backend: str = Field(
+    trainer_backend: str = Field(
         default="services.trainer.worker:TrainHandler",
-        description="`module:callable`; called with the store and these settings, it returns the handler of `train`.",
+        description="`module:callable`; called with the artifact store and these settings, it returns the handler.",
     )
-    device: str = Field(default="auto", description="`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.")
+    trainer_device: str = Field(
+        default="auto",
+        description="Where the policy is trained: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.",
+    )
     trainer_dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Of the weights in training and of every version that is published."
+        default="float32",
+        description="What forward and backward compute in; weights and optimizer stay float32. Below float32 the "
+        "tolerances of step 0 and of the witness must be wider.",
     )
-    num_threads: int | None = Field(default=None, ge=1, description="CPU threads; torch decides if unset.")
+    trainer_num_threads: int | None = Field(
+        default=None, ge=1, description="CPU threads of the trainer; torch decides if unset."
+    )

@@ -1,62 +1,56 @@
-"""Before the first step: is this really pi_t? Two independent witnesses, or nothing is trained."""
+"""Nothing is trained unless the policy at the start is really pi_t, the one that sampled the pairs.
 
-from collections.abc import Callable, Sequence
+Two witnesses. The policy's own log-probs must be those stored for pi_t, response by response; and the sampler's, which
+came from another program, must agree with them on average.
+"""
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from shared.contracts.records import PreferencePair
-from shared.inpo.objective import PairLosses
-
-NUM_CHECKED = 64
-
-
-class WrongPolicyError(ValueError):
-    """The weights in training, or those that sampled the pairs, are not the policy pi_t that the plan names."""
-
-
-def check_witness(pairs: Sequence[PreferencePair], policy: Tensor, tolerance: float) -> dict[str, float]:
-    """The sampler's own log-probs [2B] must agree with pi_t's, in mean |difference| a token.
-
-    They were computed by another engine at another time: if they disagree, other weights sampled the responses.
-    """
-    sampled = torch.tensor([p.chosen_log_prob for p in pairs] + [p.rejected_log_prob for p in pairs])
-    tokens = torch.tensor([len(p.chosen_ids) for p in pairs] + [len(p.rejected_ids) for p in pairs])
-    difference = (policy - sampled).abs() / tokens
-    mean, worst = float(difference.mean()), int(difference.argmax())
-    if not mean <= tolerance:
-        raise WrongPolicyError(
-            f"the sampler's log-probs are {mean:.3g} nats a token away from pi_t's on average, "
-            f"training.witness_tolerance is {tolerance:g}: the pairs were sampled by other weights "
-            f"(worst: prompt {pairs[worst % len(pairs)].prompt_id}, {float(difference[worst]):.3g})"
-        )
-    return {"witness_mean_diff": mean, "witness_max_diff": float(difference[worst])}
+from services.trainer.errors import WrongPolicyError
+from services.trainer.log_probs import LogProbs
+from services.trainer.pairs import Pairs
+from services.trainer.sequences import Rows
+from shared.contracts.plans import HalfStepPlan
 
 
 def check_step_zero(
-    pairs: Sequence[PreferencePair],
-    policy: Tensor,
-    log_probs_of: Callable[[Sequence[int]], Tensor],
-    losses_of: Callable[[Sequence[int], Tensor], PairLosses],
-    tolerance: float,
+    plan: HalfStepPlan, pairs: Pairs, rows: Rows, policy: LogProbs, stored: LogProbs
 ) -> dict[str, float]:
-    """The model in training must reproduce log pi_t on stored responses before it is changed.
+    """`step_zero_max_diff` and `witness_mean_diff`, in nats a token.
 
-    At iteration 1, where the anchor is pi_t itself, the loss is then exactly 1 / (2 eta) squared.
+    `policy` are log pi_theta of the sequences `rows`, `stored` [2N] those of pi_t. `WrongPolicyError` when a single
+    response differs by more than `training.step_zero_tolerance`, or the sampler on average by more than
+    `training.witness_tolerance`.
     """
-    stride = max(1, len(pairs) // NUM_CHECKED)
-    indices = list(range(0, len(pairs), stride))[:NUM_CHECKED]
-    with torch.no_grad():
-        current = log_probs_of(indices)
-        losses = losses_of(indices, current)
-    both = indices + [index + len(pairs) for index in indices]
-    tokens = torch.tensor([len(pairs[i].chosen_ids) for i in indices] + [len(pairs[i].rejected_ids) for i in indices])
-    difference = (current.cpu() - policy[both]).abs() / tokens
+    num_tokens = pairs.sequences.response_lengths
+    difference = _per_token(policy, stored[rows], num_tokens[rows])
     worst = int(difference.argmax())
-    if not float(difference[worst]) <= tolerance:
+    if not difference[worst] <= plan.training.step_zero_tolerance:
+        row = int(rows[worst])
         raise WrongPolicyError(
-            f"before the first step log pi_theta differs from log pi_t by {float(difference[worst]):.3g} nats a token "
-            f"on prompt {pairs[both[worst] % len(pairs)].prompt_id}, training.step_zero_tolerance is {tolerance:g}: "
-            "the model in training is not the policy that the plan starts from"
+            f"the policy to train, {plan.start_from}, is not the policy that sampled the pairs, {plan.sample_from}: "
+            f"on {_name(pairs, row)} its log-prob is {policy[worst]:.6f}, stored is {stored[row]:.6f}, "
+            f"{difference[worst]:.3g} nats a token apart; training.step_zero_tolerance is "
+            f"{plan.training.step_zero_tolerance:g}"
         )
-    return {"step_zero_loss": float(losses.loss.mean()), "step_zero_max_diff": float(difference[worst])}
+    apart = _per_token(stored, pairs.sampler, num_tokens)
+    mean, row = float(apart.mean()), int(apart.argmax())
+    if not mean <= plan.training.witness_tolerance:
+        raise WrongPolicyError(
+            f"{plan.sample_from} is not what sampled the pairs: the trainer's and the sampler's log-probs differ by "
+            f"{mean:.3g} nats a token on average, training.witness_tolerance is {plan.training.witness_tolerance:g}; "
+            f"most on {_name(pairs, row)}: the trainer's is {stored[row]:.6f}, the sampler's {pairs.sampler[row]:.6f}"
+        )
+    return {"step_zero_max_diff": float(difference[worst]), "witness_mean_diff": mean}
+
+
+def _per_token(
+    left: NDArray[np.float32], right: NDArray[np.floating], num_tokens: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    return np.abs(left.astype(np.float64) - right.astype(np.float64)) / num_tokens
+
+
+def _name(pairs: Pairs, row: int) -> str:
+    role = "chosen" if row < len(pairs) else "rejected"
+    return f"the {role} response of pair {row % len(pairs)} (prompt {pairs.prompt_ids[row % len(pairs)]})"

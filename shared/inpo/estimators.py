@@ -83,7 +83,8 @@ def _wilson(mean: float, num: float) -> tuple[float, float]:
     shrink = Z95**2 / num
     centre = (mean + shrink / 2.0) / (1.0 + shrink)
     half_width = math.sqrt(shrink * mean * (1.0 - mean) + shrink**2 / 4.0) / (1.0 + shrink)
-    return max(0.0, centre - half_width), min(1.0, centre + half_width)
+    # Rounding must not push the mean out of its own interval.
+    return max(0.0, min(mean, centre - half_width)), min(1.0, max(mean, centre + half_width))
 
 
 def _check(values: Sequence[float], clusters: Sequence[Hashable] | None) -> None:

@@ -17,6 +17,7 @@ Vector: TypeAlias = NDArray[np.float64]
 
 SUM_TOLERANCE = 1e-6
 LIPSCHITZ = 0.5
+MAX_ITERATIONS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +111,7 @@ class Game:
         eta, policy = self.tau + LIPSCHITZ, self.reference
         start = -math.log(float(self.reference.min())) + 1.0
         needed = math.log(start / (tol * min(1.0, self.tau)) ** 2) / math.log1p(2.0 * self.tau)
-        for _ in range(2 * math.ceil(needed)):
+        for _ in range(min(2 * math.ceil(needed), MAX_ITERATIONS)):
             anchor = self._anchor(policy, eta)
             policy = self.anchored_step(anchor, self.anchored_step(anchor, policy, eta), eta)
             if self.nash_residual(policy) <= tol:

@@ -1,6 +1,6 @@
 """The losses on preference pairs, and the log-probabilities that they are made of.
 
-    B pairs (or responses)    T tokens    V vocabulary    A anchors
+    B pairs (or responses)    T tokens    V vocabulary
     D_q = log q(chosen | prompt) - log q(rejected | prompt)          the log-ratio of policy q, in nats
     h   = D_pi - sum_k exponent_k * D_anchor_k                       the margin over the anchor
 
@@ -12,6 +12,7 @@ in 16-bit formats lose whole nats over long responses, so log-ratios are accepte
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,75 +20,68 @@ from torch.nn.functional import logsigmoid
 
 from shared.inpo.plan import LossName
 
+AnchorRatios: TypeAlias = Sequence[tuple[float, Tensor]]
+
 
 @dataclass(frozen=True, slots=True)
 class PairLosses:
-    """Of each pair (both of shape B): its loss, with gradient, and its margin h, without."""
+    """Of each pair (all of shape B): its loss, with gradient; its margin h and the margin that it aims at, without.
 
-    losses: Tensor
-    margins: Tensor
+    `target` is None for the logistic loss, which pushes the margin of a binary answer without end.
+    """
+
+    loss: Tensor
+    margin: Tensor
+    target: Tensor | None
 
 
 def pair_losses(
-    loss: LossName,
-    scale: float,
-    log_ratio: Tensor,
-    anchor_log_ratios: Tensor,
-    exponents: Sequence[float],
-    preference: Tensor,
+    loss: LossName, scale: float, log_ratio: Tensor, anchors: AnchorRatios, preference: Tensor
 ) -> PairLosses:
     """The loss that a half-step names, pair by pair, and the margins.
 
     `scale` (positive) is eta of the squared loss, beta of the logistic one. `log_ratio` is D_pi, shape B, with
-    gradient; `anchor_log_ratios` are the anchors' D, shape A x B, with A `exponents`; `preference`, shape B, holds the
-    oracle's answers for chosen against rejected, in [0, 1]. A ValueError names the argument that does not fit.
+    gradient; `anchors` are exponents with the anchors' D, each of shape B; `preference`, shape B, holds the oracle's
+    answers for chosen against rejected, in [0, 1]. A ValueError names the argument that does not fit.
     """
     if not scale > 0.0:
         raise ValueError(f"scale (eta or beta) must be positive, not {scale}")
     if preference.shape != log_ratio.shape:
         raise ValueError(f"preference must have log_ratio's shape {_shape(log_ratio)}, not {_shape(preference)}")
-    margins = anchored_margin(log_ratio, anchor_log_ratios, exponents)
+    margin = anchored_margin(log_ratio, anchors)
     match loss:
         case "squared":
-            losses = squared_loss(margins, squared_target(preference, scale))
+            target = squared_target(preference, scale)
+            return PairLosses(squared_loss(margin, target), margin.detach(), target)
         case "logistic":
-            losses = logistic_loss(margins, scale, preference)
-    return PairLosses(losses, margins.detach())
+            return PairLosses(logistic_loss(margin, scale, preference), margin.detach(), None)
 
 
-def anchored_margin(log_ratio: Tensor, anchor_log_ratios: Tensor, exponents: Sequence[float]) -> Tensor:
+def anchored_margin(log_ratio: Tensor, anchors: AnchorRatios) -> Tensor:
     """The margin h of each pair (shape B): D_pi less the anchor's log-ratio, which gets no gradient.
 
     With the anchor ref^(tau/eta) · pi_t^(1 - tau/eta) it is INPO's h_t (arXiv 2407.00617, section 3.2).
     """
-    if log_ratio.ndim != 1 or anchor_log_ratios.shape != (len(exponents), *log_ratio.shape):
-        raise ValueError(
-            f"log_ratio must have shape B and anchor_log_ratios shape A x B with A = {len(exponents)} exponents, "
-            f"not {_shape(log_ratio)} and {_shape(anchor_log_ratios)}"
-        )
-    for name, tensor in (("log_ratio", log_ratio), ("anchor_log_ratios", anchor_log_ratios)):
-        if tensor.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"{name} must be float32 or float64, not {tensor.dtype}: sum log-probabilities in 32 bits")
-    margins = log_ratio
-    for exponent, anchor_log_ratio in zip(exponents, anchor_log_ratios.detach(), strict=True):
-        margins = margins - exponent * anchor_log_ratio
-    return margins
+    _check_log_ratio("log_ratio", log_ratio, log_ratio)
+    margin = log_ratio
+    for exponent, anchor in anchors:
+        _check_log_ratio("an anchor's log-ratio", anchor, log_ratio)
+        margin = margin - exponent * anchor.detach()
+    return margin
 
 
-def anchored_squared_loss(
-    log_ratio: Tensor, anchor_log_ratios: Tensor, exponents: Sequence[float], target: Tensor
-) -> Tensor:
+def anchored_squared_loss(log_ratio: Tensor, anchors: AnchorRatios, target: Tensor) -> Tensor:
     """The squared loss of each pair straight from log-ratios: `squared_loss` of `anchored_margin`."""
-    return squared_loss(anchored_margin(log_ratio, anchor_log_ratios, exponents), target)
+    return squared_loss(anchored_margin(log_ratio, anchors), target)
 
 
-def squared_loss(margins: Tensor, target: Tensor) -> Tensor:
+def squared_loss(margin: Tensor, target: Tensor) -> Tensor:
     """(h - target)^2 of each pair.
 
     By the choice of anchor and target it is INPO (Eq. 8), INPO without KL, IPO, or the regression of Nash-MD or EGPO.
     Over i.i.d. pairs of mu its exact minimiser is anchor · exp(P(· ≻ mu) / eta).
     """
-    return (margins - target).square()
+    return (margin - target).square()
 
 
 def squared_target(preference: Tensor, eta: float) -> Tensor:
@@ -98,9 +92,9 @@ def squared_target(preference: Tensor, eta: float) -> Tensor:
     return (preference - 0.5) / eta
 
 
-def logistic_loss(margins: Tensor, beta: float, preference: Tensor) -> Tensor:
+def logistic_loss(margin: Tensor, beta: float, preference: Tensor) -> Tensor:
     """-(p log sigma(z) + (1 - p) log sigma(-z)) of each pair with z = beta h and preference p: DPO's loss for p = 1."""
-    logits = beta * margins
+    logits = beta * margin
     return -(preference * logsigmoid(logits) + (1.0 - preference) * logsigmoid(-logits))
 
 
@@ -138,6 +132,13 @@ def token_log_probs(logits: Tensor, targets: Tensor, mask: Tensor | None = None)
     chosen = selected.gather(-1, targets.flatten()[positions].unsqueeze(-1)).squeeze(-1)
     log_probs = chosen - selected.logsumexp(dim=-1)
     return log_probs.new_zeros(mask.numel()).index_copy(0, positions, log_probs).view(mask.shape)
+
+
+def _check_log_ratio(name: str, tensor: Tensor, like: Tensor) -> None:
+    if tensor.ndim != 1 or tensor.shape != like.shape:
+        raise ValueError(f"{name} must have one entry a pair, as log_ratio {_shape(like)}, not {_shape(tensor)}")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name} must be float32 or float64, not {tensor.dtype}: sum log-probabilities in 32 bits")
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ class Parameters:
 
 
 def eta_at(parameters: Parameters, iteration: int) -> float:
-    """The inverse step eta_t of iteration t, counted from 1.
+    """The inverse step eta_t of iteration t, counted from 1: larger means a smaller step.
 
     `theorem4` is `eta_t = tau (t + 2) / 2` (INPO, Theorem 4), under which the last iterate converges at O(1/T).
     """
@@ -68,9 +68,12 @@ def eta_at(parameters: Parameters, iteration: int) -> float:
 def inpo(parameters: Parameters, iteration: int) -> IterationPlan:
     """INPO: anchors ref^(tau/eta) · pi_t^(1 - tau/eta), pairs from pi_t (INPO, Eq. 8).
 
-    tau = 0 is INPO without KL: the reference drops out. tau = eta drops pi_t (online IPO solved in each round).
+    tau = 0 is INPO without KL: the reference drops out. tau = eta drops pi_t (online IPO solved in each round). Outside
+    0 <= tau <= eta, eta > 0 an anchor would have a negative exponent: a ValueError.
     """
     current, eta = iteration - 1, eta_at(parameters, iteration)
+    if not (eta > 0.0 and 0.0 <= parameters.tau <= eta):
+        raise ValueError(f"inpo needs eta > 0 and 0 <= tau <= eta, not eta = {eta} and tau = {parameters.tau}")
     share = parameters.tau / eta
     anchors = (Anchor(0, share), Anchor(current, 1 - share))
     return _one_step(current, anchors, "squared", eta)
@@ -79,6 +82,8 @@ def inpo(parameters: Parameters, iteration: int) -> IterationPlan:
 def iterative_dpo(parameters: Parameters, iteration: int) -> IterationPlan:
     """Iterative DPO (arXiv 2405.07863); its public scripts take the previous iterate as the reference policy."""
     current = iteration - 1
+    if not parameters.beta > 0.0:
+        raise ValueError(f"iterative_dpo needs beta > 0, not {parameters.beta}")
     reference = current if parameters.moving_reference else 0
     return _one_step(current, (Anchor(reference, 1.0),), "logistic", parameters.beta)
 

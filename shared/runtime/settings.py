@@ -17,7 +17,7 @@ class Settings(BaseSettings):
     store_dir: Path = Field(default=Path(".inpo/store"), description="Directory of the artifact store.")
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Where the queue lives.")
     lease_s: float = Field(
-        default=30.0, gt=0.0, description="Work of a worker that fell silent for this long is given to another one."
+        default=30.0, ge=0.5, description="Work of a worker that fell silent for this long is given to another one."
     )
     deadline_s: float = Field(
         default=3600.0, gt=0.0, description="A worker that needs longer for one item is ended, and the try counted."

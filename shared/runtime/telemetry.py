@@ -22,6 +22,7 @@ def configure_logging(service: str, level: str) -> None:
     """One JSON object a line on standard error, each with the service's name."""
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             lambda _, __, entry: {"service": service, **entry},
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -36,11 +37,20 @@ def configure_logging(service: str, level: str) -> None:
 
 @contextmanager
 def span(name: str, **fields: Any) -> Generator[None]:
-    """Log a line `{"event": "span", "name": …, "start_s": …, "end_s": …}` (Unix time) when the block is left."""
-    start = time.time()
+    """Time the block: one log line and one observation of `inpo_span_seconds`, also when the block raises.
+
+    The line is `{"event": "span", "name": …, "start_s": …, "end_s": …, "duration_s": …}`, start and end in Unix time,
+    with the exception's class as `error` when there was one.
+    """
+    start, clock = time.time(), time.monotonic()
+    failure: dict[str, str] = {}
     try:
         yield
+    except BaseException as error:
+        failure = {"error": type(error).__name__}
+        raise
     finally:
-        end = time.time()
-        _SPANS.labels(name).observe(end - start)
-        structlog.get_logger().info("span", name=name, start_s=start, end_s=end, **fields)
+        duration = time.monotonic() - clock
+        _SPANS.labels(name).observe(duration)
+        times = {"start_s": start, "end_s": start + duration, "duration_s": duration}
+        structlog.get_logger().info("span", name=name, **times, **failure, **fields)

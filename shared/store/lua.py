@@ -1,9 +1,14 @@
 """The queue's atomic scripts. KEYS and ARGV are named in the first line of each; time is always Redis' own."""
 
+# KEYS stream. Everything in the stream, from its first entry, is for the group, also what came before it.
+GROUP = """
+return redis.pcall('XGROUP', 'CREATE', KEYS[1], 'workers', '0', 'MKSTREAM') and 1
+"""
+
 # KEYS items stream · ARGV id payload. 0 while the item is outstanding.
 SUBMIT = """
-redis.pcall('XGROUP', 'CREATE', KEYS[2], 'workers', '0', 'MKSTREAM')
 if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.pcall('XGROUP', 'CREATE', KEYS[2], 'workers', '0', 'MKSTREAM')
 redis.call('XADD', KEYS[2], '*', 'id', ARGV[1], 'item', ARGV[2])
 return 1
 """

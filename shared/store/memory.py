@@ -1,42 +1,67 @@
 """Twins of store and queue in memory, on a clock that the caller moves: for simulations and unit tests."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.store import layout
 from shared.store.artifacts import MissingArtifactError
-from shared.store.queue import MAX_TRIES, Claim, Depth
+from shared.store.queue import MAX_TRIES, Claim, Depth, told
+
+
+class ManualClock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self, now_s: float = 0.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        """The time now."""
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
 
 
 class MemoryStore:
-    """See `ArtifactStore`."""
+    """See `ArtifactStore`. Objects are in `objects`, by key."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self._creating = threading.Lock()
 
     def create(self, key: str, data: bytes) -> bool:
         """See `ArtifactStore.create`."""
-        if key in self.objects:
-            return False
-        self.objects[key] = data
-        return True
+        with self._creating:
+            if _checked(key) in self.objects:
+                return False
+            self.objects[key] = data
+            return True
 
     def read(self, key: str) -> bytes:
         """See `ArtifactStore.read`."""
         try:
-            return self.objects[key]
+            return self.objects[_checked(key)]
         except KeyError:
             raise MissingArtifactError(key) from None
 
     def exists(self, key: str) -> bool:
-        """See `ArtifactStore.exists`."""
-        return key in self.objects
+        """See `ArtifactStore.exists`. A folder exists as soon as something is in it."""
+        return _checked(key) in self.objects or any(name.startswith(f"{key}/") for name in list(self.objects))
 
     def list(self, folder: str) -> list[str]:
         """See `ArtifactStore.list`."""
-        prefix = f"{folder}/"
-        return sorted({key[len(prefix) :].split("/")[0] for key in self.objects if key.startswith(prefix)})
+        prefix = f"{_checked(folder)}/"
+        names = {key[len(prefix) :].split("/")[0] for key in tuple(self.objects) if key.startswith(prefix)}
+        return sorted(name for name in names if not name.startswith("."))
+
+
+def _checked(key: str) -> str:
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"not an artifact key: {key!r}")
+    return key
 
 
 @dataclass(slots=True)
@@ -55,7 +80,8 @@ class _State:
     """What all consumers share: the twin of one Redis."""
 
     entries: dict[str, _Entry] = field(default_factory=dict[str, _Entry])
-    events: list[Event] = field(default_factory=list[Event])
+    events: list[tuple[str, Event]] = field(default_factory=list[tuple[str, Event]])
+    num_events: int = 0
     next_token: int = 0
 
 
@@ -75,7 +101,7 @@ class MemoryQueue:
         return other
 
     def lose_everything(self) -> None:
-        """FLUSHALL."""
+        """FLUSHALL. Claims that workers hold are void; ids of entries and events still only grow."""
         self._state.entries.clear()
         self._state.events.clear()
 
@@ -83,6 +109,11 @@ class MemoryQueue:
         """As if every worker had fallen silent for the length of a lease: what is in flight is delivered again."""
         for entry in self._state.entries.values():
             entry.leased_until_s = min(entry.leased_until_s, self._clock())
+
+    def duplicate(self, identity: str) -> None:
+        """Deliver an outstanding item once more, behind the back of whoever holds it; no try is counted."""
+        entry = self._state.entries[identity]
+        self._state.entries[identity] = self._fresh(entry.item, 0.0, entry.history)
 
     def submit(self, item: WorkItem) -> bool:
         """See `Queue.submit`."""
@@ -135,14 +166,15 @@ class MemoryQueue:
         if number >= MAX_TRIES:
             entry.history = history.model_copy(update={"number": number + 1})
         else:
-            self._return(claim, history, tries=number, delay_s=1.0)
+            self._return(claim, history, tries=number, delay_s=min(0.5 * 2**number, self._lease_s))
+            self.publish(told("item_retried", claim, reason=reason, attempt=number))
         return history
 
     def defer(self, claim: Claim, delay_s: float, reason: str) -> None:
         """See `Queue.defer`."""
-        del reason
         history = claim.attempt.model_copy(update={"deferrals": claim.attempt.deferrals + 1})
-        self._return(claim, history, tries=claim.attempt.number - 1, delay_s=delay_s)
+        if self._return(claim, history, tries=claim.attempt.number - 1, delay_s=delay_s):
+            self.publish(told("item_deferred", claim, reason=reason, delay_s=delay_s))
 
     def release(self, claim: Claim) -> None:
         """See `Queue.release`."""
@@ -161,13 +193,18 @@ class MemoryQueue:
 
     def publish(self, event: Event) -> None:
         """See `Queue.publish`."""
-        self._state.events.append(event)
+        self._state.num_events += 1
+        self._state.events.append((str(self._state.num_events), event))
 
     def events(self, after: str, *, wait_s: float) -> list[tuple[str, Event]]:
         """See `Queue.events`."""
         del wait_s
-        start = len(self._state.events) if after == "$" else int(after)
-        return [(str(number), event) for number, event in enumerate(self._state.events, 1) if number > start]
+        start = int(self.last_event() if after == "$" else after)
+        return [(identity, event) for identity, event in self._state.events if int(identity) > start]
+
+    def last_event(self) -> str:
+        """See `Queue.last_event`."""
+        return self._state.events[-1][0] if self._state.events else "0"
 
     def depths(self) -> dict[Kind, Depth]:
         """See `Queue.depths`."""
@@ -189,10 +226,12 @@ class MemoryQueue:
         mine = entry is not None and entry.owner == self._consumer and str(entry.token) == claim.entry
         return entry if mine else None
 
-    def _return(self, claim: Claim, history: Attempt, *, tries: int, delay_s: float) -> None:
-        if self._held(claim) is not None:
-            stored = history.model_copy(update={"number": tries + 1})
-            self._state.entries[claim.item.id] = self._fresh(claim.item, self._clock() + delay_s, stored)
+    def _return(self, claim: Claim, history: Attempt, *, tries: int, delay_s: float) -> bool:
+        if self._held(claim) is None:
+            return False
+        stored = history.model_copy(update={"number": tries + 1})
+        self._state.entries[claim.item.id] = self._fresh(claim.item, self._clock() + delay_s, stored)
+        return True
 
     def _fresh(self, item: WorkItem, due_s: float, history: Attempt) -> _Entry:
         self._state.next_token += 1

@@ -31,6 +31,11 @@ class Claim:
         return self.attempt.number > MAX_TRIES
 
 
+def told(event_type: str, claim: Claim, **data: object) -> Event:
+    """What the queue publishes about an item."""
+    return Event(type=event_type, run=claim.item.run, data={"item": claim.item.id, **data})
+
+
 @dataclass(frozen=True, slots=True)
 class Depth:
     """One stream's state, for people and metrics."""
@@ -89,7 +94,15 @@ class Queue(Protocol):
         ...
 
     def events(self, after: str, *, wait_s: float) -> list[tuple[str, Event]]:
-        """Events behind the id `after` ("0": all that are kept, "$": new ones), waiting for the first."""
+        """Events behind the id `after` ("0": all that are kept, "$": new ones), waiting for the first.
+
+        "$" stands for the newest event at the moment of the call, so what happens between two calls with "$" is
+        missed: a caller that goes on reading starts from `last_event()`. ValueError when `after` is not an id.
+        """
+        ...
+
+    def last_event(self) -> str:
+        """Id of the newest event, "0" when there is none: whoever reads on from here misses nothing."""
         ...
 
     def depths(self) -> dict[Kind, Depth]:

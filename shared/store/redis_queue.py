@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast, get_args
 
 import redis
@@ -21,7 +22,7 @@ from redis.retry import Retry
 
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.store import layout, lua
-from shared.store.queue import MAX_TRIES, Claim, Depth, QueueUnavailableError
+from shared.store.queue import MAX_TRIES, Claim, Depth, QueueUnavailableError, told
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +30,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 EVENTS = "inpo:events"
 GROUP = "workers"
 BLOCK_S = 1.0
-SOCKET_TIMEOUT_S = 30.0
+SOCKET_TIMEOUT_S = 10.0
+EVENTS_KEPT = 10_000
+# Redis is up and refuses: its disk is full, its memory is full, or it is a replica that waits to be promoted.
+REFUSALS = ("MISCONF", "OOM", "READONLY", "MASTERDOWN", "LOADING")
 
 Fields = Mapping[str, str]
 
@@ -47,11 +51,14 @@ class RedisQueue:
         self._swept: dict[Kind, float] = {}
         self._redis: Any = redis.Redis.from_url(
             url,
+            protocol=2,
             decode_responses=True,
+            encoding_errors="replace",
             socket_timeout=SOCKET_TIMEOUT_S,
             socket_connect_timeout=2.0,
             retry=Retry(NoBackoff(), 0),
         )
+        self._group = self._redis.register_script(lua.GROUP)
         self._submit = self._redis.register_script(lua.SUBMIT)
         self._renew = self._redis.register_script(lua.RENEW)
         self._complete = self._redis.register_script(lua.COMPLETE)
@@ -72,15 +79,15 @@ class RedisQueue:
             while True:
                 for kind in kinds:
                     self._promote(keys=[_key(kind, "delayed"), _key(kind, "stream"), _key(kind, "items")])
-                    claim = self._reclaim(kind) or self._read([kind], block_s=0.0)
-                    if claim is not None:
-                        return claim
                 remaining = deadline - time.monotonic()
+                # One stream after the other: COUNT holds for each stream of a read, not for all together.
+                block_s = min(remaining, BLOCK_S, self._lease_s / 4) / len(kinds)
+                for look in (self._reclaim, self._read, partial(self._read, block_s=block_s)):
+                    for kind in kinds:
+                        if (claim := look(kind)) is not None:
+                            return claim
                 if remaining <= 0:
                     return None
-                claim = self._read(kinds, block_s=min(remaining, BLOCK_S, self._lease_s / 4))
-                if claim is not None:
-                    return claim
 
     def renew(self, claim: Claim) -> bool:
         """See `Queue.renew`."""
@@ -101,15 +108,16 @@ class RedisQueue:
         number = claim.attempt.number
         history = claim.attempt.model_copy(update={"reasons": [*claim.attempt.reasons, reason]})
         pause_s = min(0.5 * 2**number, self._lease_s) * random.uniform(0.5, 1.0)  # noqa: S311  (jitter)
-        if self._return(claim, history, tries=number, delay_s=pause_s, keep=number >= MAX_TRIES):
-            self.publish(_told("item_retried", claim, reason=reason, attempt=number))
+        keep = number >= MAX_TRIES
+        if self._return(claim, history, tries=number, delay_s=pause_s, keep=keep) and not keep:
+            self.publish(told("item_retried", claim, reason=reason, attempt=number))
         return history
 
     def defer(self, claim: Claim, delay_s: float, reason: str) -> None:
         """See `Queue.defer`."""
         history = claim.attempt.model_copy(update={"deferrals": claim.attempt.deferrals + 1})
         if self._return(claim, history, tries=claim.attempt.number - 1, delay_s=delay_s):
-            self.publish(_told("item_deferred", claim, reason=reason, delay_s=delay_s))
+            self.publish(told("item_deferred", claim, reason=reason, delay_s=delay_s))
 
     def release(self, claim: Claim) -> None:
         """See `Queue.release`."""
@@ -134,22 +142,28 @@ class RedisQueue:
     def publish(self, event: Event) -> None:
         """See `Queue.publish`."""
         with _available():
-            self._redis.xadd(EVENTS, {"event": event.model_dump_json()}, maxlen=10_000, approximate=True)
+            self._redis.xadd(EVENTS, {"event": event.model_dump_json()}, maxlen=EVENTS_KEPT, approximate=True)
+
+    def last_event(self) -> str:
+        """See `Queue.last_event`."""
+        with _available():
+            newest = self._redis.xrevrange(EVENTS, count=1)
+            return newest[0][0] if newest else "0"
 
     def events(self, after: str, *, wait_s: float) -> list[tuple[str, Event]]:
         """See `Queue.events`."""
-        with _available():
-            if after == "$":
-                last = self._redis.xrevrange(EVENTS, count=1)
-                after = last[0][0] if last else "0"
-            # BLOCK 0 would wait for ever.
-            block = max(1, int(wait_s * 1000)) if wait_s > 0 else None
-            reply = self._redis.xread({EVENTS: after}, count=1000, block=block) or []
-        return [
-            (identity, Event.model_validate_json(fields["event"]))
-            for _, rows in _streams(reply)
-            for identity, fields in rows
-        ]
+        deadline = time.monotonic() + wait_s
+        after = self.last_event() if after == "$" else _event_id(after)
+        while True:
+            block_s = min(deadline - time.monotonic(), BLOCK_S)
+            block = int(block_s * 1000) if block_s >= 0.001 else None  # BLOCK 0 would wait for ever
+            with _available():
+                reply = self._redis.xread({EVENTS: after}, count=1000, block=block)
+            rows = [row for _, rows in reply or [] for row in rows]
+            found = [(identity, event) for identity, fields in rows if (event := _event(identity, fields)) is not None]
+            if found or time.monotonic() >= deadline:
+                return found
+            after = rows[-1][0] if rows else after
 
     def depths(self) -> dict[Kind, Depth]:
         """See `Queue.depths`."""
@@ -159,57 +173,54 @@ class RedisQueue:
     def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:
         """See `Queue.items`."""
         with _available():
-            payloads = cast(list[str], self._redis.hvals(_key(kind, "items")))
-            found = sorted((WorkItem.model_validate_json(payload) for payload in payloads), key=lambda item: item.id)
-            return [(item, self._history(kind, item.id)) for item in found]
+            payloads = cast(dict[str, str], self._redis.hgetall(_key(kind, "items")))
+            readable = (_item(kind, {"id": identity, "item": payloads[identity]}) for identity in sorted(payloads))
+            return [(item, self._history(kind, item.id)) for item in readable if isinstance(item, WorkItem)]
 
     def _reclaim(self, kind: Kind) -> Claim | None:
         """An entry whose worker fell silent, looked for at most four times a lease."""
         now = time.monotonic()
         if now < self._swept.get(kind, 0.0):
             return None
-        stream = _key(kind, "stream")
-        idle_ms = int(self._lease_s * 1000)
-        reply = self._with_group(
-            kind, lambda: self._redis.xautoclaim(stream, GROUP, self._consumer, idle_ms, start_id="0-0", count=1)
-        )
-        rows = [row for row in reply[1] if row[1] is not None]
-        if not rows:
-            self._swept[kind] = now + self._lease_s / 4 * random.uniform(0.8, 1.2)  # noqa: S311  (jitter)
-            return None
-        entry, fields = rows[0]
-        held = self._redis.xpending_range(stream, GROUP, entry, entry, 1)
-        return self._decode(kind, entry, fields, held[0]["times_delivered"] if held else 1)
+        stream, idle_ms, cursor = _key(kind, "stream"), int(self._lease_s * 1000), "0-0"
+        while True:
+            # One call looks at ten entries only, and returns where to go on; deleted ones come without fields.
+            call = partial(self._redis.xautoclaim, stream, GROUP, self._consumer, idle_ms, start_id=cursor, count=1)
+            reply = self._with_group(kind, call)
+            for entry, fields in [row for row in reply[1] if row[1] is not None]:
+                held = self._redis.xpending_range(stream, GROUP, entry, entry, 1)
+                claim = self._decode(kind, entry, fields, times_delivered=held[0]["times_delivered"] if held else 1)
+                if claim is not None:
+                    return claim
+            cursor = reply[0]
+            if cursor == "0-0":
+                break
+        self._swept[kind] = now + self._lease_s / 4 * random.uniform(0.8, 1.2)  # noqa: S311  (jitter)
+        return None
 
-    def _read(self, kinds: Sequence[Kind], *, block_s: float) -> Claim | None:
-        streams = {_key(kind, "stream"): ">" for kind in kinds}
-        block = int(block_s * 1000) or None
-        reply = self._with_group(
-            kinds[0], lambda: self._redis.xreadgroup(GROUP, self._consumer, streams, count=1, block=block), kinds
-        )
-        claims = [
-            self._decode(next(kind for kind in kinds if _key(kind, "stream") == stream), entry, fields, 1)
-            for stream, rows in _streams(reply or [])
-            for entry, fields in rows
-        ]
-        found = [claim for claim in claims if claim is not None]
-        for surplus in found[1:]:  # COUNT holds for each stream, not for all together
-            self.release(surplus)
-        return found[0] if found else None
+    def _read(self, kind: Kind, *, block_s: float = 0.0) -> Claim | None:
+        streams = {_key(kind, "stream"): ">"}
+        block = int(block_s * 1000) if block_s >= 0.001 else None  # BLOCK 0 would wait for ever
+        call = partial(self._redis.xreadgroup, GROUP, self._consumer, streams, count=1, block=block)
+        rows = [row for _, rows in self._with_group(kind, call) or [] for row in rows]
+        return self._decode(kind, *rows[0], times_delivered=1) if rows else None
 
-    def _decode(self, kind: Kind, entry: str, fields: Fields, times_delivered: int) -> Claim | None:
-        """The entry as a claim; one that nobody can read is removed, told and asked for again by the reconciler."""
-        try:
-            item = WorkItem.model_validate_json(fields["item"])
-        except (ValidationError, KeyError) as error:
-            log.error("item_undecodable", kind=kind, entry=entry, error=str(error))
-            self._redis.xack(_key(kind, "stream"), GROUP, entry)
-            self._redis.xdel(_key(kind, "stream"), entry)
-            self._redis.hdel(_key(kind, "items"), fields.get("id", ""))
-            return None
-        history = self._history(kind, item.id)
-        number = history.number - 1 + times_delivered
-        return Claim(item, entry, history.model_copy(update={"number": number}))
+    def _decode(self, kind: Kind, entry: str, fields: Fields, *, times_delivered: int) -> Claim | None:
+        """The entry as a claim; one that nobody can read is removed and told, so that it cannot come back for ever."""
+        item = _item(kind, fields)
+        if isinstance(item, WorkItem):
+            history = self._history(kind, item.id)
+            number = history.number - 1 + times_delivered
+            return Claim(item, entry, history.model_copy(update={"number": number}))
+        log.error("item_undecodable", kind=kind, entry=entry, error=item)
+        identity = fields.get("id", "")
+        self._redis.xack(_key(kind, "stream"), GROUP, entry)
+        self._redis.xdel(_key(kind, "stream"), entry)
+        for name in ("items", "history"):
+            self._redis.hdel(_key(kind, name), identity)
+        data = {"item": identity, "entry": entry, "kind": kind, "error": item}
+        self.publish(Event(type="item_undecodable", run=_run_of(identity), data=data))
+        return None
 
     def _history(self, kind: Kind, identity: str) -> Attempt:
         """What is stored has `number` one above the counted tries."""
@@ -238,35 +249,48 @@ class RedisQueue:
         seconds, microseconds = self._redis.time()
         age = seconds + microseconds / 1e6 - int(first[0][0].split("-")[0]) / 1000 if first else 0.0
         waiting = int(self._redis.xlen(stream)) - in_flight
-        return Depth(waiting, in_flight, int(self._redis.zcard(_key(kind, "delayed"))), max(0.0, age))
+        return Depth(max(0, waiting), in_flight, int(self._redis.zcard(_key(kind, "delayed"))), max(0.0, age))
 
-    def _with_group(self, kind: Kind, call: Callable[[], Any], kinds: Sequence[Kind] = ()) -> Any:
-        """The call's reply; makes the groups first where a wiped Redis has none."""
+    def _with_group(self, kind: Kind, call: Callable[[], Any]) -> Any:
+        """The call's reply; makes the group first where a wiped Redis has none."""
         try:
             return call()
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-            for missing in kinds or [kind]:
-                self._make_group(missing)
+            # The group exists already where another worker was faster.
+            self._group(keys=[_key(kind, "stream")])
             return call()
 
-    def _make_group(self, kind: Kind) -> None:
-        try:
-            self._redis.xgroup_create(_key(kind, "stream"), GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+
+def _item(kind: Kind, fields: Fields) -> WorkItem | str:
+    """The item of a stream entry, or what is wrong with the entry."""
+    try:
+        item = WorkItem.model_validate_json(fields["item"])
+    except (ValidationError, KeyError) as error:
+        return str(error)
+    if item.kind != kind or item.id != fields.get("id") or not item.step.startswith(f"{layout.run(item.run)}/"):
+        return f"kind, id or step do not belong together: {fields}"
+    return item
 
 
-def _streams(reply: Any) -> list[tuple[str, list[tuple[str, Fields]]]]:
-    """Stream replies are lists of pairs under RESP2 and mappings under RESP3."""
-    pairs = reply.items() if isinstance(reply, dict) else reply
-    return [(name, rows[0] if rows and isinstance(rows[0], list) else rows) for name, rows in pairs]
+def _run_of(identity: str) -> str:
+    return identity.split("/")[1] if identity.startswith("runs/") else ""
 
 
-def _told(event_type: str, claim: Claim, **data: object) -> Event:
-    return Event(type=event_type, run=claim.item.run, data={"item": claim.item.id, **data})
+def _event(identity: str, fields: Fields) -> Event | None:
+    try:
+        return Event.model_validate_json(fields["event"])
+    except (ValidationError, KeyError) as error:
+        log.error("event_undecodable", event_id=identity, error=str(error))
+        return None
+
+
+def _event_id(text: str) -> str:
+    milliseconds, _, number = text.partition("-")
+    if not (milliseconds.isdecimal() and (number or "0").isdecimal()):
+        raise ValueError(f"not an event id: {text!r}")
+    return text
 
 
 @contextmanager
@@ -275,3 +299,7 @@ def _available() -> Generator[None]:
         yield
     except (redis.ConnectionError, redis.TimeoutError, BusyLoadingError) as error:
         raise QueueUnavailableError(str(error)) from error
+    except ResponseError as error:
+        if any(word in str(error) for word in REFUSALS):
+            raise QueueUnavailableError(str(error)) from error
+        raise

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from shared.contracts.records import PreferencePair, Prompt, Rollout, Skipped, Verdict
 from shared.store.artifacts import ArtifactStore, CorruptArtifactError
@@ -80,13 +80,19 @@ def encode(record_type: type[RecordT], records: Sequence[RecordT], skipped: Sequ
     listed = json.dumps([item.model_dump() for item in skipped]).encode()
     table = pa.Table.from_pylist([record.model_dump() for record in records], schema=schema)
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({_SKIPPED: listed}), sink, compression="zstd")
+    pq.write_table(
+        table.replace_schema_metadata({_SKIPPED: listed}), sink, compression="zstd", write_page_checksum=True
+    )
     return sink.getvalue()
 
 
 def decode(record_type: type[RecordT], data: bytes, key: str = "table") -> list[RecordT]:
     """The records of Parquet bytes; `CorruptArtifactError` names the key when they are not such a table."""
-    return [record_type.model_validate(row) for row in _table(record_type, data, key).to_pylist()]
+    rows = _table(record_type, data, key).to_pylist()
+    try:
+        return [record_type.model_validate(row) for row in rows]
+    except ValidationError as error:
+        raise CorruptArtifactError(f"{key}: {error}") from error
 
 
 def decode_skipped(record_type: type[BaseModel], data: bytes, key: str = "table") -> list[Skipped]:
@@ -124,7 +130,7 @@ def read_skipped(store: ArtifactStore, key: str, record_type: type[BaseModel]) -
 
 def _table(record_type: type[BaseModel], data: bytes, key: str) -> Any:
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(io.BytesIO(data), use_threads=False, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
     if not table.schema.equals(SCHEMAS[record_type]):

@@ -4,8 +4,9 @@ The language is tiny and closed. A question asks for one of the topics; a style 
 the topic's adjectives. Everything else is invalid: cut, mixed, empty, or about another topic.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from services.oracle.judges.rules import Rule
 from shared.contracts.records import Message
 
 INVALID = 0
@@ -36,8 +37,6 @@ TOPICS: Mapping[str, tuple[str, tuple[str, str, str]]] = {
     "clock": ("heart", ("ticking", "brass", "patient")),
     "lantern": ("flame", ("little", "yellow", "flickering")),
 }
-
-Rule = Callable[[Sequence[Message], str, str], float | None]
 
 
 def question(topic: str) -> str:

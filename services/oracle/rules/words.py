@@ -4,7 +4,6 @@ Meant for story models too small to spell. The share is of all words, so repeati
 watch the KL and the samples of such a run.
 """
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -70,22 +69,19 @@ yet you young your yourself yummy zebra zoo upon having course wow weird hugged 
 SIMPLE_ENGLISH = frozenset(_LISTED.split())
 
 
-def build(words: Iterable[str] | None = None, sharpness: float | None = None) -> Rule:
+def known_word_share(words: Iterable[str] | None = None) -> Rule:
     """The rule over a list of words, by default `SIMPLE_ENGLISH`; the usual endings of listed words count as found.
 
-    Without `sharpness` the larger share wins for certain and equal shares tie; with it
-    P = sigmoid(sharpness · (share of first - share of second)).
+    The larger share wins for certain, equal shares tie. `ValueError` for an empty list.
     """
-    known = frozenset(word.lower() for word in (SIMPLE_ENGLISH if words is None else words))
-    if sharpness is not None and not (math.isfinite(sharpness) and sharpness > 0.0):
-        raise ValueError(f"sharpness = {sharpness} must be above 0")
+    known = SIMPLE_ENGLISH if words is None else frozenset(word.lower() for word in words)
+    if not known:
+        raise ValueError("words is empty: no response could ever win")
 
     def rule(prompt: Sequence[Message], first: str, second: str) -> float:
         del prompt
-        difference = share_found(first, known) - share_found(second, known)
-        if sharpness is not None:
-            return 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, sharpness * difference))))
-        return 0.5 if difference == 0.0 else float(difference > 0.0)
+        ours, theirs = share_found(first, known), share_found(second, known)
+        return 0.5 if ours == theirs else float(ours > theirs)
 
     return rule
 

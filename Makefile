@@ -1,0 +1,58 @@
+# `make` alone explains itself. Every target that needs the environment makes it: nothing has to be run before anything.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+CODE := shared services tests benchmarks examples
+# One thread a process: the tests run side by side, and sums of floats do not depend on the number of cores.
+TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+WORKERS ?= 2
+ARGS ?=
+export VENV
+
+.NOTPARALLEL:
+.PHONY: help setup demo up test check fmt fmt-check lint types arch docs bench clean
+
+help: ## this text
+	@echo "usage: make TARGET"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install everything that requirements/cpu.lock names into .venv (the other targets do it when needed)
+	@scripts/setup
+
+demo: setup ## a tiny model learns a cyclic preference on this machine; ARGS="--help" shows the options
+	@$(BIN)/inpo demo $(ARGS)
+
+up: setup ## Redis and the four services on this machine, until Ctrl-C
+	@$(BIN)/inpo up $(ARGS)
+
+test: setup ## all tests, on real Redis and real torch; ARGS="-k queue" selects
+	$(TEST_ENV) $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: fmt-check lint types arch test ## what CI runs: format, lint, types, import contracts, tests
+
+fmt: setup ## format the code and apply the linter's safe fixes
+	@$(BIN)/ruff check -q --fix $(CODE) || true
+	@$(BIN)/ruff format -q $(CODE)
+
+fmt-check: setup
+	$(BIN)/ruff format --check $(CODE)
+
+lint: setup ## ruff
+	$(BIN)/ruff check $(CODE)
+
+types: setup ## pyright, strict
+	$(BIN)/pyright
+
+arch: setup ## the storeys of docs/architecture.md as import contracts
+	$(BIN)/lint-imports
+
+docs: setup ## regenerate docs/configuration.md from the settings
+	$(BIN)/python -m services.cli.docs
+
+bench: setup ## how much of a demo iteration nobody works, itemised
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove caches and the demo's state, not .venv
+	rm -rf .inpo .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist demo-report.json demo-report.png
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,44 @@
+"""What a process loads at its start: the controller, the oracle's API and the policy worker run without torch."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("accelerate", "deepspeed", "torch", "transformers", "vllm")
+PROBE = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+LEAN = {
+    "controller": ["services.controller.app", "services.controller.__main__"],
+    "oracle": ["services.oracle.app", "services.oracle.worker", "services.oracle.__main__"],
+    "policy": ["services.policy.worker", "services.policy.__main__"],
+    "launcher": ["services.cli.main", "services.cli.up", "services.cli.watching", "services.cli.validating"],
+    "shared": ["shared.contracts.spec", "shared.store.redis_queue", "shared.store.memory", "shared.runtime.worker"],
+}
+
+
+def _loaded(modules: list[str]) -> set[str]:
+    probe = subprocess.run([sys.executable, "-c", PROBE, *modules], capture_output=True, text=True, check=False)
+    assert probe.returncode == 0, probe.stderr
+    names: list[str] = json.loads(probe.stdout.splitlines()[-1])
+    return set(names)
+
+
+@pytest.mark.parametrize("part", sorted(LEAN))
+def test_no_model_library_is_loaded_at_the_start_of_the(part: str) -> None:
+    loaded = _loaded(LEAN[part])
+    assert set(LEAN[part]) <= loaded
+    assert not [name for name in HEAVY if name in loaded]
+
+
+def test_help_loads_no_service_and_no_table() -> None:
+    """`inpo --help` answers at once because only typer is loaded."""
+    loaded = _loaded(["services.cli.main"])
+    slow = ("fastapi", "httpx", "numpy", "pyarrow", "pydantic", "redis", "services.controller", "yaml")
+    assert not [name for name in slow if name in loaded]

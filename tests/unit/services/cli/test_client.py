@@ -1,0 +1,112 @@
+"""The REST client: every failure is one error that names the remedy."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.cli.client import Api, bearer_key
+from services.cli.failures import ApiError, UserError
+from shared.contracts.problems import FieldError, Problem
+from shared.contracts.runs import RunList
+from tests.support.cli_views import RUN, FakeController, a_run
+
+
+def _problem(status: int, **fields: object) -> httpx.Response:
+    problem = Problem.model_validate({"title": "Wrong", "status": status, "detail": "why", **fields})
+    return httpx.Response(status, text=problem.model_dump_json())
+
+
+def _failure(answer: httpx.Response | Exception) -> ApiError:
+    controller = FakeController({"GET /v1/runs": [answer]})
+    with pytest.raises(ApiError) as caught:
+        controller.api().runs()
+    return caught.value
+
+
+def test_a_run_is_created_from_the_spec_and_the_key_is_sent(tmp_path: Path) -> None:
+    view = a_run(tmp_path)
+    controller = FakeController({"POST /v1/runs": [view]})
+    assert controller.api(key="secret").create_run(view.spec) == view
+    (request,) = controller.asked
+    assert request.headers["Authorization"] == "Bearer secret"
+    assert type(view.spec).model_validate_json(request.content) == view.spec
+
+
+def test_a_connection_that_is_refused_names_inpo_up() -> None:
+    error = _failure(httpx.ConnectError("Connection refused"))
+    assert "cannot reach a controller at http://127.0.0.1:1" in str(error)
+    assert "inpo up" in str(error)
+    assert error.retryable
+
+
+def test_a_controller_that_does_not_answer_is_said_to_be_slow() -> None:
+    error = _failure(httpx.ReadTimeout("slow"))
+    assert "did not answer within 30 s" in str(error)
+    assert error.retryable
+
+
+def test_a_problem_is_told_with_its_fields() -> None:
+    wrong = [FieldError(field="model.path", message="no such directory")]
+    error = _failure(_problem(422, errors=wrong))
+    assert str(error) == "Wrong:\n  model.path: no such directory"
+    assert (error.status, error.retryable) == (422, False)
+
+
+def test_a_problem_without_fields_is_told_with_its_detail() -> None:
+    assert str(_failure(_problem(409))) == "Wrong: why"
+    assert _failure(_problem(503, retryable=True)).retryable
+
+
+def test_a_missing_key_is_explained() -> None:
+    assert "INPO_API_KEY_FILE" in str(_failure(_problem(401)))
+
+
+def test_another_program_on_the_port_is_recognised() -> None:
+    for answer in (
+        httpx.Response(200, text="<html>"),
+        httpx.Response(404, text="nope"),
+        httpx.Response(200, text="{}"),
+    ):
+        assert "something that is not a controller's" in str(_failure(answer))
+
+
+def test_a_run_id_cannot_lead_to_another_route() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path.decode())
+        return _problem(404)
+
+    api = Api("http://127.0.0.1:1", transport=httpx.MockTransport(answer))
+    with pytest.raises(ApiError):
+        api.run("../weights?x=1")
+    assert asked == ["/v1/runs/..%2Fweights%3Fx%3D1"]
+
+
+def test_actions_are_posted() -> None:
+    controller = FakeController({f"POST /v1/runs/{RUN}:pause": [_problem(409)]})
+    with pytest.raises(ApiError):
+        controller.api().change(RUN, "pause")
+    assert len(controller.asked) == 1
+
+
+def test_an_address_that_is_none_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(ApiError, match="is not the address of a controller"):
+        Api("localhost:8000")
+
+
+def test_an_empty_list_of_runs_is_a_list() -> None:
+    assert FakeController({"GET /v1/runs": [RunList(runs=[])]}).api().runs().runs == []
+
+
+def test_the_key_is_the_first_line_of_the_file_and_else_the_variable(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("from-file\nsecond line\n")
+    assert bearer_key(file, "from-variable") == "from-file"
+    assert bearer_key(None, "from-variable") == "from-variable"
+    assert bearer_key(None, "") is None
+    file.write_text("")
+    for unusable in (file, tmp_path / "none"):
+        with pytest.raises(UserError, match="INPO_API_KEY_FILE: cannot read a key"):
+            bearer_key(unusable, None)

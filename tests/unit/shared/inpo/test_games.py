@@ -1,0 +1,183 @@
+"""The exact finite game: its definitions, checked by hand and by brute force."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared.inpo.games import Game, kl, softmax
+from tests.support.games import REFERENCE, a_cycle, a_random_game, a_random_policy
+
+
+def simplex(num_steps: int) -> list[NDArray[np.float64]]:
+    """All policies over 3 responses whose probabilities are multiples of 1 / num_steps."""
+    return [
+        np.array([i, j, num_steps - i - j]) / num_steps for i in range(num_steps + 1) for j in range(num_steps + 1 - i)
+    ]
+
+
+def test_win_rates_average_the_preferences_over_the_opponent() -> None:
+    """Against (.6, .3, .1): .3 + .27 + .04 = .61, .06 + .15 + .08 = .29, .36 + .06 + .05 = .47."""
+    np.testing.assert_allclose(a_cycle(0.9, 0.8, 0.6, 0.1).win_rates(REFERENCE), [0.61, 0.29, 0.47])
+
+
+def test_the_value_is_the_win_rate_less_the_players_own_penalty() -> None:
+    """Response 1 alone against response 2 alone: .9 - .1 log(1/.6) + .1 log(1/.3)."""
+    game = a_cycle(0.9, 0.8, 0.6, 0.1)
+    expected = 0.9 - 0.1 * math.log(1 / 0.6) + 0.1 * math.log(1 / 0.3)
+    assert game.value([1, 0, 0], [0, 1, 0]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.1, 1.0])
+def test_the_values_of_the_two_players_sum_to_one(tau: float) -> None:
+    game = a_random_game(5, tau, 1)
+    first, second = a_random_policy(5, 2), a_random_policy(5, 3)
+    assert game.value(first, second) + game.value(second, first) == pytest.approx(1.0)
+    assert game.value(first, first) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("tau", [0.02, 0.1, 0.5])
+def test_the_duality_gap_is_what_a_grid_over_all_policies_finds(tau: float) -> None:
+    """The definition max_p J(p, pi) - min_p J(pi, p) on a grid: never above the closed form, and within its mesh.
+
+    J is smooth, so on a mesh of 1/60 the maxima are missed by less than 1e-2.
+    """
+    game, policy = a_cycle(0.9, 0.8, 0.6, tau), np.array([0.2, 0.5, 0.3])
+    values = [game.value(other, policy) for other in simplex(60)]
+    against = [game.value(policy, other) for other in simplex(60)]
+    found = max(values) - min(against)
+    assert found <= game.duality_gap(policy) + 1e-12
+    assert found == pytest.approx(game.duality_gap(policy), abs=1e-2)
+
+
+def test_without_regularisation_the_gap_is_what_the_best_response_wins() -> None:
+    """Response 1 alone loses to response 3 with .6: 2 (.6 - .5) = .2. A uniform policy in a fair cycle has none."""
+    game = a_cycle(0.9, 0.8, 0.6, 0.0)
+    assert game.duality_gap([1, 0, 0]) == pytest.approx(0.2)
+    assert a_cycle(0.9, 0.9, 0.9, 0.0).duality_gap([1 / 3, 1 / 3, 1 / 3]) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("tau", [0.01, 0.3])
+def test_no_random_policy_beats_the_best_response(tau: float) -> None:
+    game, policy = a_random_game(6, tau, 4), a_random_policy(6, 5)
+    best = game.value(game.best_response(policy), policy)
+    assert all(game.value(a_random_policy(6, seed), policy) < best for seed in range(50))
+    assert game.duality_gap(policy) == pytest.approx(2 * (best - 0.5))
+
+
+def test_the_best_response_without_regularisation_is_the_limit_of_small_tau() -> None:
+    """Against response 2 alone, response 1 wins most often; ties share as the reference does."""
+    np.testing.assert_allclose(a_cycle(0.9, 0.8, 0.6, 0.0).best_response([0, 1, 0]), [1, 0, 0])
+    tied = Game([[0.5, 0.5, 0.9], [0.5, 0.5, 0.9], [0.1, 0.1, 0.5]], REFERENCE, 0.0)
+    np.testing.assert_allclose(tied.best_response(REFERENCE), [2 / 3, 1 / 3, 0])
+
+
+def test_a_policy_that_never_gives_some_response_has_a_gap() -> None:
+    """Shares counted from samples have zeros: 0 log 0 = 0. J(p, pi) is maximal at ref exp(P / tau)."""
+    game = a_cycle(0.9, 0.8, 0.6, 0.1)
+    partition = sum(r * math.exp(p / 0.1) for r, p in zip(REFERENCE, [0.5, 0.1, 0.6], strict=True))
+    expected = 2 * (0.1 * math.log(partition) + 0.1 * math.log(1 / 0.6) - 0.5)
+    assert game.duality_gap([1, 0, 0]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tau", [0.0025, 0.05, 1.0, 5.0])
+def test_the_nash_policy_is_its_own_best_response(tau: float, seed: int) -> None:
+    game = a_random_game(5, tau, seed)
+    nash = game.nash()
+    assert game.nash_residual(nash) <= 1e-10
+    np.testing.assert_allclose(game.best_response(nash), nash, rtol=1e-9)
+    assert abs(game.duality_gap(nash)) < 1e-14
+
+
+def test_the_nash_policy_of_indifferent_judges_is_the_reference() -> None:
+    game = Game(np.full((3, 3), 0.5), REFERENCE, 0.1)
+    np.testing.assert_allclose(game.nash(), REFERENCE)
+
+
+def test_the_nash_policy_of_a_transitive_game_of_two_solves_its_equation() -> None:
+    """P = .9, ref = 1/2 each, tau = 1: log(p / (1-p)) = P(1 > pi) - P(2 > pi) = .4 whatever pi is."""
+    game = Game([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], 1.0)
+    assert game.nash()[0] == pytest.approx(1 / (1 + math.exp(-0.4)))
+
+
+def test_a_game_of_one_response_is_over() -> None:
+    game = Game([[0.5]], [1.0], 0.1)
+    np.testing.assert_allclose(game.nash(), [1.0])
+    assert game.duality_gap([1.0]) == pytest.approx(0.0)
+    assert game.stability_threshold() == pytest.approx(0.05)
+
+
+def test_without_tau_no_nash_policy_is_promised() -> None:
+    with pytest.raises(ValueError, match="the Nash policy needs tau > 0"):
+        a_cycle(0.9, 0.8, 0.6, 0.0).nash()
+
+
+def test_a_nash_policy_beyond_the_precision_of_numbers_is_an_error() -> None:
+    """A residual of 1e-30 does not exist in float64."""
+    with pytest.raises(ArithmeticError, match="the Nash policy was not found to 1e-30"):
+        a_cycle(0.9, 0.8, 0.6, 1.0).nash(tol=1e-30)
+
+
+def test_kl_is_zero_for_equals_infinite_outside_the_support_and_by_hand_elsewhere() -> None:
+    """Of (.5, .5) from (.25, .75): .5 log 2 + .5 log(2/3)."""
+    assert kl([0.5, 0.5], [0.5, 0.5]) == 0.0
+    assert kl([0.5, 0.5], [0.25, 0.75]) == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    assert kl([1.0, 0.0], [0.5, 0.5]) == pytest.approx(math.log(2))
+    assert kl([0.5, 0.5], [1.0, 0.0]) == math.inf
+
+
+def test_softmax_does_not_overflow() -> None:
+    np.testing.assert_allclose(softmax([1e4, 1e4 + math.log(3.0)]), [0.25, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("preferences", "reference", "tau", "message"),
+    [
+        ([[0.5, 0.9], [0.2, 0.5]], [0.5, 0.5], 0.1, r"preferences must satisfy P \+ P\^T = 1"),
+        ([[0.6, 0.9], [0.1, 0.5]], [0.5, 0.5], 0.1, r"preferences must satisfy P \+ P\^T = 1"),
+        ([[0.5, 1.2], [-0.2, 0.5]], [0.5, 0.5], 0.1, r"preferences must be probabilities in \[0, 1\]"),
+        ([[0.5, math.nan], [0.1, 0.5]], [0.5, 0.5], 0.1, r"preferences must be probabilities in \[0, 1\]"),
+        ([[0.5, 0.9]], [0.5, 0.5], 0.1, "preferences must be a square matrix"),
+        ([[0.5]], [0.5, 0.5], 0.1, "reference must hold 1 probabilities"),
+        ([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.4], 0.1, "reference must be probabilities that sum to 1"),
+        ([[0.5, 0.9], [0.1, 0.5]], [math.nan, 0.5], 0.1, "reference must be probabilities that sum to 1"),
+        ([[0.5, 0.9], [0.1, 0.5]], [1.0, 0.0], 0.1, "reference must give every response a positive probability"),
+        ([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], -0.1, "tau must be a finite number >= 0"),
+        ([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], math.nan, "tau must be a finite number >= 0"),
+    ],
+)
+def test_what_is_no_game_is_refused_by_name(
+    preferences: Sequence[Sequence[float]], reference: Sequence[float], tau: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Game(preferences, reference, tau)
+
+
+def test_what_is_no_policy_is_refused() -> None:
+    with pytest.raises(ValueError, match="policy must hold 3 probabilities"):
+        a_cycle(0.9, 0.8, 0.6, 0.1).duality_gap([0.5, 0.5])
+    with pytest.raises(ValueError, match="policy must be probabilities that sum to 1"):
+        a_cycle(0.9, 0.8, 0.6, 0.1).win_rates([0.5, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.05, math.nan])
+def test_a_step_outside_zero_to_eta_is_refused(eta: float) -> None:
+    with pytest.raises(ValueError, match=r"eta must be positive and at least tau = 0\.1"):
+        a_cycle(0.9, 0.8, 0.6, 0.1).inpo_step(REFERENCE, eta)
+
+
+def test_an_anchored_step_needs_a_positive_eta() -> None:
+    with pytest.raises(ValueError, match="eta must be positive"):
+        a_cycle(0.9, 0.8, 0.6, 0.1).anchored_step([0.0, 0.0, 0.0], REFERENCE, 0.0)
+
+
+def test_a_game_cannot_be_changed_behind_its_back() -> None:
+    preferences = np.array([[0.5, 0.9], [0.1, 0.5]])
+    game = Game(preferences, [0.5, 0.5], 0.1)
+    preferences[0, 1] = 0.0
+    assert game.preferences[0, 1] == 0.9
+    with pytest.raises(ValueError, match="read-only"):
+        game.preferences[0, 1] = 0.0
