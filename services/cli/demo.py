@@ -5,15 +5,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from services.cli import demo_views
 from services.cli.client import Api
 from services.cli.demo_report import Measure, Row, exact_game, report, style_counts
 from services.cli.failures import ApiError, UserError
-from services.cli.watching import ENDED, POLL_S, SLOWEST_POLL_S, described, phase_bar
+from services.cli.screen import screen
+from services.cli.up import running_system
+from services.cli.watching import ENDED, POLL_S, SLOWEST_POLL_S
 from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import Rollout
 from shared.contracts.runs import IterationView, RunDetail
@@ -21,6 +24,9 @@ from shared.contracts.spec import RunSpec
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, DirectoryStore, read_model
 from shared.store.tables import read_table
+
+if TYPE_CHECKING:
+    from services.cli.demo_model import DemoModel
 
 Method = Literal["inpo", "iterative_dpo"]
 METHODS: tuple[Method, ...] = ("inpo", "iterative_dpo")
@@ -30,6 +36,7 @@ ETA = 0.45
 BETA = 0.8
 NUM_ITERATIONS = 10
 NUM_PROMPTS = 16
+STATE_DIR = Path(".inpo/demo")
 
 
 def demo_spec(method: Method, model_dir: Path, prompts_file: Path, seed: int, iterations: int) -> RunSpec:
@@ -86,7 +93,7 @@ class Demo:
         """
         rows = self.runs.setdefault(method, [])
         run = self.api.create_run(spec)
-        with phase_bar(self.console) as bar:
+        with _bar(self.console) as bar:
             task = bar.add_task(demo_views.TITLES[method], total=None)
             while True:
                 view = self._look(run.id, method, rows)
@@ -94,12 +101,11 @@ class Demo:
                     bar.update(task, description="controller unreachable, trying again", total=None)
                     self.pause(SLOWEST_POLL_S)
                     continue
-                bar.update(
-                    task,
-                    description=f"{demo_views.TITLES[method]} {described(view)}",
-                    completed=view.progress.done,
-                    total=max(1, view.progress.total),
+                progress = view.progress
+                described = (
+                    f"{demo_views.TITLES[method]} {progress.iteration}/{progress.num_iterations} {progress.phase}"
                 )
+                bar.update(task, description=described, completed=progress.done, total=max(1, progress.total))
                 if view.state in ENDED:
                     break
                 self.pause(POLL_S)
@@ -143,27 +149,51 @@ def evaluation_rollouts(store: ArtifactStore, run: str, version: int) -> list[Ro
 
 
 def run_demo(
-    api: Api,
-    store_dir: Path,
-    cache_dir: Path,
-    out_dir: Path,
-    console: Console,
-    *,
-    seed: int = 0,
-    iterations: int = NUM_ITERATIONS,
+    *, state_dir: Path = STATE_DIR, out_dir: Path = Path(), seed: int = 0, iterations: int = NUM_ITERATIONS
 ) -> Path:
-    """Build the model, align it by both methods, show both, and write `demo-report.json` and `.png` to `out_dir`.
+    """The whole demo on this machine: a system of its own below `state_dir`, its model, both methods, the report."""
+    console = screen()
+    model = _model(state_dir, console)
+    console.print("Starting Redis, controller, policy, oracle and trainer …")
+    with running_system(state_dir) as system:
+        api = Api(system.url)
+        # An interrupted demo's run would go on first.
+        for run in api.runs().runs:
+            if run.state not in ENDED:
+                api.change(run.id, "cancel")
+        return demonstrate(api, system.store_dir, model, out_dir, console, seed=seed, iterations=iterations)
 
-    Returns the path of the JSON report. The system behind `api` must run on this machine, with its store in `store_dir`.
+
+def demonstrate(
+    api: Api, store_dir: Path, model: "DemoModel", out_dir: Path, console: Console, *, seed: int, iterations: int
+) -> Path:
+    """Align the model by both methods, show both, and write `demo-report.json` and `.png` to `out_dir`.
+
+    Returns the path of the JSON. The system behind `api` must run on this machine, with its artifacts in `store_dir`.
     """
-    from services.cli.demo_model import demo_model  # noqa: PLC0415  (torch: nobody else in the command needs it)
-
-    console.print("The demo's model: built from nothing, unless it is there already.")
-    model = demo_model(cache_dir)
     demo = Demo(api, DirectoryStore(store_dir), console)
     for method in METHODS:
         demo.align(method, demo_spec(method, model.directory, model.prompts, seed, iterations))
     return _conclude(demo, out_dir, seed)
+
+
+def _model(cache_dir: Path, console: Console) -> "DemoModel":
+    console.print("Building the demo's model from nothing, unless it is there already …")
+    from services.cli.demo_model import demo_model  # noqa: PLC0415  (torch takes seconds to import)
+
+    return demo_model(cache_dir)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 def _conclude(demo: Demo, out_dir: Path, seed: int) -> Path:

@@ -20,6 +20,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from services.oracle.rules import styles
 
@@ -78,8 +79,15 @@ def recipe() -> str:
 
 
 def _build(directory: Path) -> None:
+    transformers_logging.disable_progress_bar()
     tokenizer = _tokenizer()
-    model = _trained(tokenizer)
+    threads = torch.get_num_threads()
+    try:
+        # Sums in one order: the same model on any number of cores. More threads gain nothing at this size.
+        torch.set_num_threads(1)
+        model = _trained(tokenizer)
+    finally:
+        torch.set_num_threads(threads)
     directory.mkdir()
     model.save_pretrained(str(directory))
     tokenizer.save_pretrained(str(directory))

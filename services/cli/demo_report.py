@@ -74,7 +74,7 @@ class Measure:
         self, iteration: int, counts: Vector, win_rate: float | None = None, metrics: Mapping[str, float] | None = None
     ) -> Row:
         """An iterate's row. Without a measured win rate (the reference policy has none) it is 1/2: it meets itself."""
-        known = {} if metrics is None else metrics
+        known: Mapping[str, float] = metrics or {}
         policy, raw = smoothed_shares(counts), counts / counts.sum()
         return Row(
             iteration=iteration,

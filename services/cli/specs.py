@@ -42,7 +42,7 @@ def read_document(file: Path) -> Document:
         raise SpecError(f"{file} is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise SpecError(f"cannot read {file}: {error.strerror}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{file} is not YAML: {error}") from None
     if not isinstance(document, dict):
         found = "nothing" if document is None else type(cast(object, document)).__name__
@@ -58,7 +58,7 @@ def override_field(document: Document, override: str) -> None:
         raise SpecError(f"--set {override!r} is not of the form field.sub=value, e.g. --set training.batch_size=32")
     try:
         value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"--set {path}: the value {text!r} is not YAML: {error}") from None
     node: Any = document
     for depth, key in enumerate(keys[:-1]):
@@ -132,7 +132,8 @@ class _StrictLoader(yaml.SafeLoader):
         """As in `SafeLoader`; a repeated key is an error with its line."""
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-            seen.add(str(key.value))
+            name = str(key.value)
+            if name in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r} is given twice", key.start_mark)
+            seen.add(name)
         return super().construct_mapping(node, deep)

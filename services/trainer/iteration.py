@@ -24,8 +24,8 @@ from services.trainer.models import Policies, non_finite
 from services.trainer.pairs import Pairs
 from services.trainer.schedule import Schedule, learning_rate
 from services.trainer.sequences import Rows
-from services.trainer.witness import check_step_zero
 from services.trainer.strategy import SingleProcess, Strategy
+from services.trainer.witness import check_step_zero
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.weights import WeightVersion
 from shared.inpo.objective import PairLosses, pair_losses, squared_target

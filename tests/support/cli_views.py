@@ -12,7 +12,7 @@ from shared.contracts.runs import IterationView, Progress, RunDetail, RunState
 from shared.contracts.weights import WeightVersion
 from tests.support.specs import a_spec
 
-Answer = BaseModel | httpx.Response | Exception
+Answer = BaseModel | httpx.Response | BaseException
 
 RUN = "small-20250101-120000-1a2b"
 
@@ -80,7 +80,7 @@ class FakeController:
         self.asked.append(request)
         values = self._answers[f"{request.method} {request.url.path}"]
         answer = values.pop(0) if len(values) > 1 else values[0]
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer if isinstance(answer, httpx.Response) else httpx.Response(200, text=answer.model_dump_json())
 

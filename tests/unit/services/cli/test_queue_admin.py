@@ -58,7 +58,7 @@ def test_only_a_failed_run_is_tried_again(tmp_path: Path) -> None:
 def test_a_run_that_failed_for_another_reason_is_sent_to_resume(tmp_path: Path) -> None:
     view = a_run(tmp_path, state="failed", reason="too few verdicts")
     controller = FakeController({f"GET /v1/runs/{RUN}": [view]})
-    with pytest.raises(UserError, match="too few verdicts.*inpo resume"):
+    with pytest.raises(UserError, match=r"too few verdicts.*inpo resume"):
         retry(DirectoryStore(tmp_path / "store"), controller.api(), RUN)
 
 
@@ -69,7 +69,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_the_state_of_the_queue_lists_outstanding_items() -> None:
-    queue = MemoryQueue(lease_s=30.0)
+    queue = MemoryQueue(lambda: 0.0, 30.0)
     item = WorkItem(kind="judge", run=RUN, step=layout.half_step(RUN, 1, 1), shard=4)
     queue.submit(item)
     depths, items = queue_state(queue, "redis://nowhere")

@@ -134,6 +134,8 @@ def test_all_wrong_fields_are_named_at_once(tmp_path: Path) -> None:
         (b"!!python/object/apply:os.system [ls]", "is not YAML"),
         (b"a: &a [*a]\n", "is not a run"),
         (b"? [a]\n: 1\n", "is not YAML"),
+        (b"name: 2020-13-45\n", "is not YAML"),
+        (b"1: 2\n", "is not a run"),
         (b"[" * 5000, "is not YAML"),
     ],
 )

@@ -1,0 +1,124 @@
+"""Kill anything at a random moment: every run ends by itself, in the undisturbed run's pairs, byte for byte.
+
+Real processes, real Redis, a 3 s lease; engine and trainer are stubs whose outputs are pure functions of their inputs.
+"""
+
+import os
+import random
+import signal
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from services.cli.up import RunningSystem, UpOptions, running_system
+from tests.support.specs import a_spec_body
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(600)]
+
+LEASE_S = 3.0
+NUM_RUNS = 20
+SERVICES = ("controller", "policy", "oracle", "trainer")
+NUM_ARTIFACTS = 3 * (4 * 3 + 2)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningSystem]:
+    options = UpOptions(
+        lease_s=LEASE_S,
+        env={
+            "INPO_ENGINE": "tests.support.stub_policy:StubEngine",
+            "INPO_TOKENIZER": "tests.support.stub_policy:StubTokenizer",
+            "INPO_TRAINER_BACKEND": "tests.support.stub_trainer:StubTrainer",
+        },
+    )
+    with running_system(tmp_path_factory.mktemp("chaos"), options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def calm_pairs(system: RunningSystem, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Pairs of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("calm")
+    run = _create(system, folder)
+    _wait_for_success(system, run)
+    return _pairs(system, run)
+
+
+@pytest.mark.parametrize("number", range(NUM_RUNS))
+def test_a_kill_at_a_random_moment_changes_nothing(
+    system: RunningSystem, calm_pairs: dict[str, bytes], tmp_path: Path, number: int
+) -> None:
+    """Victims in turn: each service, Redis, everything at once, and all of Redis' memory."""
+    rng = random.Random(number)
+    disasters = (*SERVICES, "redis", "everything", "memory")
+    disaster = disasters[number % len(disasters)]
+    run = _create(system, tmp_path)
+    moment = rng.randrange(NUM_ARTIFACTS)
+    wait_until(lambda: _num_artifacts(system, run) >= moment, 120.0, f"{moment} artifacts of {run}")
+    _strike(system, disaster)
+    _wait_for_success(system, run)
+    pairs = _pairs(system, run)
+    assert len(pairs) == 3 * 4
+    assert pairs == calm_pairs, f"run {run} after the loss of {disaster} at artifact {moment}"
+
+
+def _create(system: RunningSystem, folder: Path) -> str:
+    body = a_spec_body(
+        folder,
+        prompts={"sets": [{"path": str(folder / "prompts.jsonl")}], "num_per_iteration": 4},
+        oracle={"judge": {"kind": "rules", "entry_point": "tests.support.rules:longer_is_better"}},
+        shard_size=1,
+        evaluation={"num_prompts": 2},
+    )
+    created: dict[str, Any] = {}
+
+    def accepted() -> bool:
+        try:
+            response = httpx.post(f"{system.url}/v1/runs", json=body, trust_env=False)
+        except httpx.TransportError:
+            return False
+        created.update(response.json())
+        assert response.status_code == 201, response.text
+        return True
+
+    wait_until(accepted, 60.0, "the controller to accept a run")
+    return created["id"]
+
+
+def _num_artifacts(system: RunningSystem, run: str) -> int:
+    folder = system.store_dir / "runs" / run / "iterations"
+    return sum(1 for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _strike(system: RunningSystem, disaster: str) -> None:
+    if disaster == "memory":
+        redis.Redis.from_url(system.redis_url).flushall()  # pyright: ignore[reportUnknownMemberType]
+        return
+    names = ("redis", *SERVICES) if disaster == "everything" else (disaster,)
+    kills: list[Callable[[], None]] = [
+        lambda pid=system.processes[name]: os.kill(pid, signal.SIGKILL) for name in names if name in system.processes
+    ]
+    for kill in kills:
+        kill()
+
+
+def _wait_for_success(system: RunningSystem, run: str) -> None:
+    def ended() -> bool:
+        try:
+            view = httpx.get(f"{system.url}/v1/runs/{run}", trust_env=False).json()
+        except httpx.TransportError:
+            return False
+        assert view["state"] not in ("failed", "cancelled"), view["reason"]
+        return view["state"] == "succeeded"
+
+    wait_until(ended, 120.0, f"run {run} to succeed")
+
+
+def _pairs(system: RunningSystem, run: str) -> dict[str, bytes]:
+    folder = system.store_dir / "runs" / run
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("pairs/*.parquet")}
