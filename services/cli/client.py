@@ -17,6 +17,9 @@ CREATE_TIMEOUT_S = 600.0  # creating a run may download its prompts
 
 _LOOPBACK = ("http://127.", "http://localhost", "http://[::1]")
 
+# A controller may restart between two requests; a connection that was kept would fail then.
+_NOTHING_KEPT = httpx.Limits(max_keepalive_connections=0)
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -28,9 +31,13 @@ class Api:
         if not self.url.startswith(("http://", "https://")):
             raise ApiError(f"{url!r} is not the address of a controller, such as http://127.0.0.1:8000")
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        # A proxy of the environment is for the world outside, not for this machine.
         self._client = httpx.Client(
-            base_url=self.url, headers=headers, transport=transport, trust_env=not self.url.startswith(_LOOPBACK)
+            base_url=self.url,
+            headers=headers,
+            transport=transport,
+            # A proxy of the environment is for the world outside, not for this machine.
+            trust_env=not self.url.startswith(_LOOPBACK),
+            limits=_NOTHING_KEPT,
         )
 
     def create_run(self, spec: RunSpec) -> RunDetail:

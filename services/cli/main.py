@@ -116,7 +116,12 @@ def validate(file: SpecFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling and of the readers' answers.")] = 0,
+    iterations: Annotated[int, typer.Option(min=1, max=1000, help="Iterations of each method.")] = 10,
+    out_dir: Annotated[Path, typer.Option(help="Where the report and the plot go.")] = Path(),
+    state_dir: Annotated[Path, typer.Option(help="Folder of the demo's model and of its system.")] = STATE_DIR / "demo",
+) -> None:
     """A tiny model learns a preference that no reward can express; the distance to the exact Nash policy is measured.
 
     Everything runs on this machine's CPU, without downloads, in a few minutes: INPO first, then iterative DPO on the
@@ -125,7 +130,7 @@ def demo() -> None:
     from services.cli.demo import run_demo  # noqa: PLC0415
 
     with reported():
-        run_demo()
+        run_demo(state_dir=state_dir, out_dir=out_dir, seed=seed, iterations=iterations)
 
 
 @app.command()

@@ -2,8 +2,6 @@
 
 import time
 
-from shared.runtime.telemetry import span
-
 from services.controller import evaluating, planning
 from services.controller.observer import committed_version, unjudged_share
 from services.controller.reconciler import (
@@ -22,6 +20,7 @@ from shared.contracts.records import Intent, Prompt, PublishedWeights
 from shared.contracts.runs import RunRecord
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Event
+from shared.runtime.telemetry import span
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, create_model, digest, read_model
 from shared.store.queue import Queue
@@ -46,7 +45,7 @@ def perform(store: ArtifactStore, queue: Queue, record: RunRecord, action: Actio
             create_model(store, layout.plan(layout.evaluation(run, version)), plan)
         case Commit(iteration):
             with span("commit", run=run, iteration=iteration):
-                _commit(store, run, iteration)
+                commit(store, run, iteration)
             queue.publish(Event(type="iteration_committed", run=run, data={"iteration": iteration}))
         case Conclude(version):
             step = layout.evaluation(run, version)
@@ -66,14 +65,15 @@ def declare(store: ArtifactStore, queue: Queue, run: str, intent: Intent) -> Non
     queue.publish(Event(type="run_changed", run=run, data=intent.model_dump()))
 
 
-def _commit(store: ArtifactStore, run: str, iteration: int) -> None:
+def commit(store: ArtifactStore, run: str, iteration: int) -> None:
+    """Write `commit.json`: the iteration happened, once, with these artifacts and these weights."""
     step = layout.half_step(run, iteration, 1)
     plan = read_model(store, layout.plan(step), HalfStepPlan)
     published = read_model(store, layout.published(step), PublishedWeights)
     folders = ("rollouts", "judgments", "pairs")
     keys = [f"{step}/{folder}/{shard.index:05d}.parquet" for folder in folders for shard in plan.shards]
     pairs = sum(num_rows(store, layout.pairs(step, shard.index)) for shard in plan.shards)
-    commit = records.Commit(
+    proof = records.Commit(
         iteration=iteration,
         weights=published.version,
         num_pairs=pairs,
@@ -84,7 +84,7 @@ def _commit(store: ArtifactStore, run: str, iteration: int) -> None:
             "seconds": time.time() - plan.planned_at_s,
         },
     )
-    create_model(store, layout.commit(run, iteration), commit)
+    create_model(store, layout.commit(run, iteration), proof)
 
 
 def _versions(store: ArtifactStore, run: str) -> dict[int, WeightVersion]:

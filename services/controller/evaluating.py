@@ -34,7 +34,8 @@ def conclude(store: ArtifactStore, spec: EvaluationSpec, plan: EvaluationPlan) -
             [verdict.probability or 0.0 for verdict in judged], [verdict.prompt_id for verdict in judged]
         )
         unjudged = 1 - len(judged) / len(verdicts) if verdicts else 0.0
-        kl = estimators.kl_estimate(read_model(store, layout.scores(step), ReferenceScores).log_ratios)
+        log_ratios = read_model(store, layout.scores(step), ReferenceScores).log_ratios
+        kl = estimators.kl_estimate(log_ratios, [r.prompt_id for r in rollouts for _ in r.responses])
     reference = _rollouts(store, plan, layout.evaluation(plan.run, 0))
     return EvaluationResult(
         version=plan.version,

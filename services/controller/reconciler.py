@@ -206,9 +206,12 @@ def _unjudged(spec: RunSpec, observed: Observed) -> str | None:
 
 
 def _dead_letters(observed: Observed) -> list[str]:
-    """What was given up. Once there is any, what is already planned is finished, nothing new is begun."""
+    """What was given up and why. Once there is any, what is already planned is finished, nothing new is begun."""
+    letters: dict[tuple[str, Kind, str], list[int]] = {}
+    for step in (observed.base, observed.half_step, *(evaluation.step for evaluation in observed.evaluations)):
+        for (kind, shard), reason in step.dead.items():
+            letters.setdefault((step.key, kind, reason), []).append(shard)
     return [
-        f"{step.key}: {kind} shard {shard} was given up after three tries: {reason}"
-        for step in (observed.base, observed.half_step, *(evaluation.step for evaluation in observed.evaluations))
-        for (kind, shard), reason in step.dead.items()
+        f"{key}: {kind} shard {', '.join(map(str, sorted(shards)))} given up after three tries: {reason}"
+        for (key, kind, reason), shards in letters.items()
     ]

@@ -1,4 +1,4 @@
-"""Hop 4 of a prompt: a shard's rollouts become judgments, and judgments become preference pairs.
+"""Hop 6 of a prompt: a shard's rollouts become judgments, and judgments become preference pairs.
 
 Judgments are written before pairs, and both are adopted when somebody else wrote them first; so a crash anywhere asks
 the judge at most the questions of one shard again, and the pairs are the same whoever derives them.

@@ -1,4 +1,4 @@
-"""Hop 3 of a prompt: a shard's prompts become rollouts under the weight version that the plan names."""
+"""Hop 5 of a prompt: a shard's prompts become rollouts under the weight version that the plan names."""
 
 import json
 import math

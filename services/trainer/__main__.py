@@ -4,6 +4,7 @@ from services.trainer.building import build_handler
 from services.trainer.settings import TrainerSettings
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
+from shared.runtime.threads import wait_passively
 from shared.runtime.worker import Limits, Worker
 from shared.store.artifacts import DirectoryStore
 from shared.store.redis_queue import RedisQueue
@@ -11,6 +12,7 @@ from shared.store.redis_queue import RedisQueue
 
 def main() -> None:
     """Run until told to stop."""
+    wait_passively()
     settings = TrainerSettings()
     configure_logging("trainer", settings.log_level)
     stop = stop_on_signals()

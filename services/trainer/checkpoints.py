@@ -75,7 +75,7 @@ class Workspace:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 work, values = str(content["work"]), np.asarray(content["values"])
         except _BROKEN as error:
             log.warning("log_probs_ignored", path=str(path), reason=repr(error))

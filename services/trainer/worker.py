@@ -1,4 +1,4 @@
-"""Hop 5 of a prompt: the pairs of a step become the next weights. Also imports models and scores evaluations.
+"""Hop 7 of a prompt: the pairs of a step become the next weights. Also imports models and scores evaluations.
 
 The process is persistent: the policy that it just trained is the policy that it trains next.
 """

@@ -31,7 +31,7 @@ __all__ = ["EXIT_DEADLINE", "Handler", "Limits", "RetryLater", "Worker", "run_en
 
 log = structlog.get_logger(__name__)
 
-CLAIM_WAIT_S = 5.0
+CLAIM_WAIT_S = 1.0
 FULL_DISK_PAUSE_S = 30.0
 MAX_REASON_CHARS = 2000
 

@@ -21,7 +21,7 @@ from tests.support.sampling_plans import ORACLE
 
 ATTEMPT = Attempt(number=1)
 SETTINGS = TrainerSettings(trainer_device="cpu", trainer_num_threads=1)
-TRAINING = TrainingSpec(learning_rate=1e-3, batch_size=4, micro_batch_size=2, num_epochs=2, warmup_fraction=0.0)
+TRAINING = TrainingSpec(learning_rate=1e-4, batch_size=4, micro_batch_size=2, num_epochs=2, warmup_fraction=0.0)
 
 
 def make_pairs(
@@ -34,7 +34,15 @@ def make_pairs(
         return [int(token) for token in rng.integers(3, tiny_models.VOCAB_SIZE, size=rng.integers(1, longest + 1))]
 
     return [
-        a_pair(model, f"p{index}", [tiny_models.BOS, *tokens(6)], tokens(max_response), tokens(max_response), version, shift)
+        a_pair(
+            model,
+            f"p{index}",
+            [tiny_models.BOS, *tokens(6)],
+            tokens(max_response),
+            tokens(max_response),
+            version,
+            shift,
+        )
         for index in range(num)
     ]
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -39,9 +40,9 @@ def _serve(monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[Answer]]) ->
     controller = FakeController(answers)
     real = httpx.Client
 
-    def fake(base_url: str, headers: dict[str, str], transport: object, trust_env: bool) -> httpx.Client:
-        del transport
-        return real(base_url=base_url, headers=headers, transport=httpx.MockTransport(controller), trust_env=trust_env)
+    def fake(**options: Any) -> httpx.Client:
+        changed: dict[str, Any] = options | {"transport": httpx.MockTransport(controller)}
+        return real(**changed)
 
     monkeypatch.setattr(client.httpx, "Client", fake)
     return controller

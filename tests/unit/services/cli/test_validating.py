@@ -92,3 +92,10 @@ def test_over_long_prompts_are_listed_with_their_length(tmp_path: Path) -> None:
     tight = spec.model_copy(update={"prompts": spec.prompts.model_copy(update={"max_tokens": 32, "format": "text"})})
     (item,) = check(tight).skipped
     assert "over-long" in item.reason
+
+
+def test_responses_that_fill_the_models_context_are_refused_naming_the_field(tmp_path: Path) -> None:
+    model = outside_data("tiny_model/stories260K-hf")
+    sampling = {"num_responses": 4, "max_new_tokens": 100_000}
+    with pytest.raises(SpecError, match=r"sampling\.max_new_tokens = 100000 leaves no room"):
+        check(a_spec(tmp_path, model={"path": str(model)}, sampling=sampling))

@@ -1,3 +1,5 @@
+# torch's and transformers' stubs leave a few results partially unknown.
+# pyright: reportUnknownMemberType=false
 """Log-probs of responses: batched, padded, and still those of one response alone."""
 
 from pathlib import Path
