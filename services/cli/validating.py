@@ -1,6 +1,5 @@
 """`inpo validate`: everything about a run that can be known without running it."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from services.controller.prompts import InvalidSpecError, load_prompts
 from services.oracle.judge import JudgeBuildError
 from services.oracle.judges import rules
 from services.policy.prompts import Renderer, Tokenizer, prompt_limit
+from services.policy.worker import context_of
 from shared.contracts.records import Prompt, Skipped
 from shared.contracts.spec import RunSpec
 
@@ -62,7 +62,7 @@ def _over_long(spec: RunSpec, prompts: list[Prompt], unchecked: list[str]) -> li
     if tokenizer is None:
         return []
     try:
-        limit = prompt_limit(spec.prompts.max_tokens, spec.sampling.max_new_tokens, _context(Path(spec.model.path)))
+        limit = prompt_limit(spec.prompts.max_tokens, spec.sampling.max_new_tokens, context_of(Path(spec.model.path)))
         renderer = Renderer(tokenizer, spec.prompts.format, limit)
     except ValueError as error:
         raise SpecError(str(error)) from None
@@ -87,12 +87,6 @@ def _tokenizer(spec: RunSpec, unchecked: list[str]) -> Tokenizer | None:
         return HfTokenizer(directory)
     except (OSError, ValueError, KeyError) as error:
         raise SpecError(f"model.path: {directory} holds no tokenizer that can be loaded: {error}") from None
-
-
-def _context(model: Path) -> int | None:
-    """The model's context as its configuration says; the checks before have read that file."""
-    found = json.loads((model / "config.json").read_bytes()).get("max_position_embeddings")
-    return found if isinstance(found, int) else None
 
 
 def _most_pairs(spec: RunSpec, num_prompts: int) -> int:

@@ -22,18 +22,17 @@ from services.trainer.errors import TrainingDivergedError
 from services.trainer.log_probs import Compute, LogProbs, batch_log_probs, log_probs_of
 from services.trainer.models import Policies, non_finite
 from services.trainer.pairs import Pairs
+from services.trainer.probe import Probe
 from services.trainer.schedule import Schedule, learning_rate
 from services.trainer.sequences import Rows
 from services.trainer.strategy import SingleProcess, Strategy
-from services.trainer.witness import check_step_zero
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.weights import WeightVersion
-from shared.inpo.objective import PairLosses, pair_losses, squared_target
+from shared.inpo.objective import PairLosses, pair_losses
 from shared.runtime.telemetry import span
 
 log = structlog.get_logger(__name__)
 
-NUM_PROBES = 256
 NUM_LOG_LINES = 10
 
 
@@ -58,14 +57,14 @@ def train(iteration: Iteration) -> tuple[nn.Module, dict[str, float]]:
     with span("log_probs", run=plan.run, iteration=plan.iteration, half=plan.half):
         log_probs = dict(frozen_log_probs(iteration, theta))
     objective = Objective(plan, pairs, log_probs, iteration.compute.device)
-    probe = Probe(iteration, theta, objective, log_probs[plan.start_from.digest])
+    probe = Probe(plan, pairs, theta, objective, iteration.compute)
     metrics = {"num_pairs": float(len(pairs)), **probe.before(log_probs[plan.sample_from.digest])}
     with span("train", run=plan.run, iteration=plan.iteration, half=plan.half):
         metrics |= optimise(iteration, theta, objective, SingleProcess(theta, plan.training))
     broken = non_finite(theta)
     if broken is not None:
         raise TrainingDivergedError(f"tensor {broken} holds NaN or infinity: lower training.learning_rate")
-    return theta, metrics | probe.after()
+    return theta, metrics | probe.after(log_probs[plan.start_from.digest])
 
 
 def frozen_log_probs(iteration: Iteration, theta: nn.Module) -> Iterator[tuple[str, LogProbs]]:
@@ -134,48 +133,3 @@ def _observe(metrics: dict[str, float], step: int, num_steps: int, loss: float, 
         "grad_norm": grad_norm,
         "grad_norm_max": max(metrics.get("grad_norm_max", 0.0), grad_norm),
     }
-
-
-class Probe:
-    """At most `NUM_PROBES` pairs, evenly spread, on which the policy is measured before and after training."""
-
-    def __init__(self, iteration: Iteration, theta: nn.Module, objective: Objective, start: LogProbs) -> None:
-        num = len(iteration.pairs)
-        self._iteration = iteration
-        self._theta = theta
-        self._objective = objective
-        self._pairs = np.unique(np.linspace(0, num - 1, min(num, NUM_PROBES)).astype(np.int64))
-        self._rows = iteration.pairs.rows(self._pairs)
-        self._start = start[self._rows]
-
-    def before(self, sampled: LogProbs) -> dict[str, float]:
-        """Step 0: raises `WrongPolicyError` unless theta is pi_t, of which `sampled` [2N] are the log-probs."""
-        log_probs = self._log_probs()
-        checks = check_step_zero(self._iteration.plan, self._iteration.pairs, self._rows, log_probs, sampled)
-        losses = self._losses(log_probs)
-        return {"step_zero_loss": float(losses.loss.double().mean()), **checks}
-
-    def after(self) -> dict[str, float]:
-        """Where the margins are against their targets, and how far log pi has moved on both kinds of response."""
-        log_probs = self._log_probs()
-        losses = self._losses(log_probs)
-        chosen, rejected = np.split((log_probs - self._start).astype(np.float64), 2)
-        plan, preference = self._iteration.plan, torch.from_numpy(self._iteration.pairs.preference[self._pairs])
-        target = {"target_mean": float(squared_target(preference, plan.scale).double().mean())}
-        return {
-            **(target if plan.loss == "squared" else {}),
-            "loss": float(losses.loss.double().mean()),
-            "margin_mean": float(losses.margin.double().mean()),
-            "margin_positive_share": float((losses.margin > 0).double().mean()),
-            "chosen_log_prob_shift": float(chosen.mean()),
-            "rejected_log_prob_shift": float(rejected.mean()),
-        }
-
-    def _log_probs(self) -> LogProbs:
-        iteration = self._iteration
-        name = f"{iteration.plan.start_from} in training"
-        return log_probs_of(self._theta, iteration.pairs.sequences, iteration.compute, name=name, rows=self._rows)
-
-    def _losses(self, log_probs: LogProbs) -> PairLosses:
-        chosen, rejected = np.split(log_probs, 2)
-        return self._objective(torch.from_numpy(chosen - rejected).to(self._iteration.compute.device), self._pairs)

@@ -89,6 +89,15 @@ def test_a_renewed_lease_is_not_given_away(bench: QueueBench) -> None:
     assert former.complete(claim, done(claim.item))
 
 
+def test_heartbeats_are_not_tries(bench: QueueBench) -> None:
+    queue = bench.consumer("one")
+    queue.submit(work_item())
+    claim = claim_now(queue)
+    assert all(queue.renew(claim) for _ in range(10))
+    bench.expire_leases()
+    assert claim_now(bench.consumer("two")).attempt.number == 2
+
+
 def test_an_expired_lease_is_served_before_new_work(bench: QueueBench) -> None:
     queue = bench.consumer("one")
     queue.submit(work_item(0))

@@ -21,7 +21,7 @@ def test_every_example_is_a_valid_run(file: Path) -> None:
 
 
 def test_the_paper_recipe_has_the_papers_numbers() -> None:
-    """Three disjoint prompt sets, K = 8, tournament, learning rate 5e-7, batch 128, eta .0075, tau eta/3, warm-up .03."""
+    """Three disjoint prompt sets, K 8, tournament, rate 5e-7, batch 128, eta .0075, tau eta / 3, warm-up .03."""
     spec = load_spec(EXAMPLES / "paper.yaml")
     assert len({source.hub for source in spec.prompts.sets}) == spec.iterations == 3
     assert (spec.sampling.num_responses, spec.selection.method) == (8, "tournament")

@@ -39,7 +39,7 @@ def pairs(sampler: list[float]) -> Pairs:
 
 
 def test_differences_are_measured_in_nats_a_token(plan: HalfStepPlan) -> None:
-    """0.01 nats over 2 tokens: 0.005 at most. Sampler: 0.12 nats over 2 tokens, one response of six: 0.01 on average."""
+    """0.01 nats over 2 tokens: 0.005 at most. Sampler: 0.12 over 2 tokens, one response of six: 0.01 on average."""
     policy = STORED + np.array([0, 0, 0.01, 0, 0, 0], dtype=np.float32)
     sampler = [-10.12, -4.0, -6.0, -8.0, -4.0, -2.0]
     metrics = check_step_zero(plan, pairs(sampler), ROWS, policy, STORED)

@@ -1,0 +1,79 @@
+# torch's stubs leave a few results partially unknown.
+# pyright: reportUnknownMemberType=false
+"""What training did to the policy, measured on a sample of the pairs before the first step and after the last one."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from services.trainer.log_probs import Compute, LogProbs, log_probs_of
+from services.trainer.pairs import Pairs
+from services.trainer.sequences import Rows
+from services.trainer.witness import check_step_zero
+from shared.contracts.plans import HalfStepPlan
+from shared.inpo.objective import PairLosses, squared_target
+
+NUM_PROBES = 256
+
+
+class Probe:
+    """At most `NUM_PROBES` pairs, evenly spread; `losses` maps log-ratios [B] of pairs to their losses."""
+
+    def __init__(
+        self,
+        plan: HalfStepPlan,
+        pairs: Pairs,
+        theta: nn.Module,
+        losses: Callable[[Tensor, Rows], PairLosses],
+        compute: Compute,
+    ) -> None:
+        self._plan = plan
+        self._pairs = pairs
+        self._theta = theta
+        self._losses = losses
+        self._compute = compute
+        self._sample = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), NUM_PROBES)).astype(np.int64))
+        self._rows = pairs.rows(self._sample)
+
+    def before(self, sampled: LogProbs) -> dict[str, float]:
+        """Step 0: raises `WrongPolicyError` unless theta is pi_t, of which `sampled` [2N] are the log-probs."""
+        log_probs = self._log_probs()
+        checks = check_step_zero(self._plan, self._pairs, self._rows, log_probs, sampled)
+        return {"step_zero_loss": _mean(self._measure(log_probs).loss), **checks}
+
+    def after(self, start: LogProbs) -> dict[str, float]:
+        """Margins against their target, and how far log pi has moved since `start` [2N] on either kind of response.
+
+        The loss fixes differences, not levels: chosen responses may become less likely, too, only less so.
+        """
+        log_probs = self._log_probs()
+        losses = self._measure(log_probs)
+        chosen, rejected = np.split((log_probs - start[self._rows]).astype(np.float64), 2)
+        return {
+            **self._target(),
+            "loss": _mean(losses.loss),
+            "margin_mean": _mean(losses.margin),
+            "margin_positive_share": _mean(losses.margin > 0),
+            "chosen_log_prob_shift": float(chosen.mean()),
+            "rejected_log_prob_shift": float(rejected.mean()),
+        }
+
+    def _log_probs(self) -> LogProbs:
+        name = f"{self._plan.start_from} in training"
+        return log_probs_of(self._theta, self._pairs.sequences, self._compute, name=name, rows=self._rows)
+
+    def _measure(self, log_probs: LogProbs) -> PairLosses:
+        chosen, rejected = np.split(log_probs, 2)
+        return self._losses(torch.from_numpy(chosen - rejected).to(self._compute.device), self._sample)
+
+    def _target(self) -> dict[str, float]:
+        if self._plan.loss != "squared":
+            return {}
+        preference = torch.from_numpy(self._pairs.preference[self._sample])
+        return {"target_mean": _mean(squared_target(preference, self._plan.scale))}
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.double().mean())
