@@ -63,7 +63,7 @@ def demo_spec(method: Method, model_dir: Path, prompts_file: Path, seed: int, it
             },
             "algorithm": algorithm,
             "selection": {"method": "random_pairs", "num_pairs": 64},
-            "training": {"learning_rate": 2e-4, "batch_size": 32, "micro_batch_size": 32, "num_epochs": 4},
+            "training": {"learning_rate": 1e-4, "batch_size": 32, "micro_batch_size": 32, "num_epochs": 4},
             "evaluation": {"prompts": prompts, "num_prompts": NUM_PROMPTS, "num_responses": 128},
             "iterations": iterations,
             "shard_size": 4,

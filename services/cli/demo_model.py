@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from services.oracle.rules import styles
 
 # By style, as the text asks for them. They decide how far the reference policy is from the Nash policy.
-STYLE_SHARES = {1: 0.6, 2: 0.305, 3: 0.095}
+STYLE_SHARES = {1: 0.6, 2: 0.31, 3: 0.09}
 NUM_ADJECTIVES = 3
 NUM_STEPS = 500
 LEARNING_RATE = 1e-2

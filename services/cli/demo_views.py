@@ -107,6 +107,7 @@ def write_plot(path: Path, measure: Measure, runs: Mapping[str, Sequence[Row]]) 
     """A PNG: the gap of all methods on a logarithmic scale, and each method's shares against the Nash policy's."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     figure = Figure(figsize=(5.0 * (1 + len(runs)), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -122,6 +123,8 @@ def write_plot(path: Path, measure: Measure, runs: Mapping[str, Sequence[Row]]) 
         _plot_shares(axis, rows, measure.nash)
         axis.set(title=f"{TITLES[method]}: shares (dashed: Nash policy)", xlabel="iteration", ylim=(-0.02, 1.02))
     axes[1].legend()
+    for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(path, dpi=120)
 
 

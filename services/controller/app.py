@@ -1,10 +1,11 @@
 """The controller's REST API. Every handler reads the artifact store; the reconcile loop does the work."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from services.controller.actions import declare
@@ -24,6 +25,7 @@ from shared.store.queue import Queue, QueueUnavailableError
 RunId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,80}$")]
 
 SSE_WAIT_S = 10.0
+_EVENT_ID = re.compile(r"^\d+(-\d+)?$")
 
 
 def controller_app(
@@ -123,11 +125,17 @@ def _contents(repository: RunRepository, store: DirectoryStore) -> APIRouter:
 def _events(repository: RunRepository, queue: Queue) -> APIRouter:
     router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
+    def known(run_id: RunId) -> str:
+        return _record(repository, run_id).id
+
     @router.get("/{run_id}/events", response_class=EventSourceResponse)
-    async def get_events(run_id: RunId, request: Request) -> AsyncIterator[ServerSentEvent]:
+    async def get_events(
+        run_id: Annotated[str, Depends(known)],
+        request: Request,
+        last_seen: Annotated[str | None, Depends(_last_seen)],
+    ) -> AsyncIterator[ServerSentEvent]:
         """Live events of a run (server-sent). `Last-Event-ID` goes on where a connection broke."""
-        _record(repository, run_id)
-        cursor = request.headers.get("Last-Event-ID", "$")
+        cursor = last_seen or await asyncio.to_thread(queue.last_event)
         while not await request.is_disconnected():
             for identity, event in await asyncio.to_thread(queue.events, cursor, wait_s=SSE_WAIT_S):
                 cursor = identity
@@ -135,6 +143,13 @@ def _events(repository: RunRepository, queue: Queue) -> APIRouter:
                     yield ServerSentEvent(id=identity, event=event.type, data=event.data)
 
     return router
+
+
+def _last_seen(last_event_id: Annotated[str | None, Header()] = None) -> str | None:
+    """The client's `Last-Event-ID`; refused before the stream begins, because afterwards there is no status to send."""
+    if last_event_id is not None and not _EVENT_ID.match(last_event_id):
+        raise ProblemError(400, "Bad Last-Event-ID", f"{last_event_id!r} is not the id of an event of this stream")
+    return last_event_id
 
 
 def _wake(queue: Queue, run: str) -> None:

@@ -45,7 +45,7 @@ class Workspace:
         return stored
 
     def save(self, step: int, state: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Replace the checkpoint, atomically and durably."""
+        """Replace the checkpoint; a crash meanwhile leaves the one before it."""
         content = {"work": self._work, "step": step, "state": state, "metrics": metrics}
         self._write(self._folder / "checkpoint.pt", lambda file: torch.save(content, file))
 

@@ -93,7 +93,7 @@ class Objective:
         self._preference = torch.from_numpy(pairs.preference).to(device)
 
     def __call__(self, log_ratio: Tensor, pairs: Rows) -> PairLosses:
-        """Losses, margins and targets [B] of these pairs, given log pi_theta(chosen) - log pi_theta(rejected) [B]."""
+        """Losses and margins [B] of these pairs, given log pi_theta(chosen) - log pi_theta(rejected) [B]."""
         index = torch.from_numpy(pairs).to(log_ratio.device)
         anchors = [(weight, ratio[index]) for weight, ratio in self._anchors]
         return pair_losses(self._plan.loss, self._plan.scale, log_ratio, anchors, self._preference[index])

@@ -18,7 +18,7 @@ from services.cli.up import RunningSystem, UpOptions, running_system
 from tests.support.specs import a_spec_body
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(600), pytest.mark.xdist_group("kill")]
 
 LEASE_S = 3.0
 NUM_RUNS = 20

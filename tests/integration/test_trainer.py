@@ -26,6 +26,7 @@ from shared.store import layout, weights
 from shared.store.artifacts import DirectoryStore, create_model, read_model
 from shared.store.tables import create_table
 from tests.support import tiny_models
+from tests.support.data import outside_data
 from tests.support.sampling_plans import ORACLE
 from tests.support.tiny_training import ATTEMPT, a_handler, a_pair, make_pairs, put_half_step, read_plan
 
@@ -326,6 +327,32 @@ def test_margins_reach_the_target_on_pairs_that_can_be_memorised(
     assert metrics["loss"] < 0.01
     shift = metrics["chosen_log_prob_shift"] - metrics["rejected_log_prob_shift"]
     assert shift == pytest.approx(metrics["margin_mean"], abs=1e-4)
+
+
+def test_the_papers_eta_gives_the_papers_loss_at_step_0(
+    store: DirectoryStore, model: Path, base: WeightVersion
+) -> None:
+    """With eta = 0.0075 and h = 0: (1 / 0.015)^2 = 4444.4, to a relative 1e-4 in float32."""
+    item = put_half_step(store, base, make_pairs(model, 6, seed=1), scale=0.0075)
+    a_handler(store)(item, ATTEMPT)
+    assert published(store, item).metrics["step_zero_loss"] == pytest.approx((1 / 0.015) ** 2, rel=1e-4)
+
+
+def test_a_real_story_model_is_imported_and_trained(store: DirectoryStore) -> None:
+    """A pretrained model of 260,032 parameters without a chat template."""
+    source = outside_data("tiny_model/stories260K-hf")
+    handler = a_handler(store)
+    item = WorkItem(kind="train", run="run", step=layout.base("run"))
+    create_model(store, layout.plan(item.step), BasePlan(run="run", model=ModelSpec(path=str(source))))
+    handler(item, ATTEMPT)
+    v0 = published(store, item).version
+    assert weights.read_manifest(store.path(v0.directory)).num_parameters == 260_032
+    training = TrainingSpec(learning_rate=1e-6, batch_size=4, num_epochs=2)
+    first = put_half_step(store, v0, make_pairs(source, 8, seed=1), training=training)
+    handler(first, ATTEMPT)
+    metrics = published(store, first).metrics
+    assert metrics["step_zero_loss"] == pytest.approx(1.0, rel=1e-4)
+    assert metrics["loss"] < 1.0
 
 
 def test_the_logistic_loss_starts_at_log_2(store: DirectoryStore, model: Path, base: WeightVersion) -> None:
