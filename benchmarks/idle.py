@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 WORK = frozenset({"generate", "judge", "log_probs", "train", "score"})
-OVERHEAD = ("publish", "swap", "canary", "plan", "commit")
+OVERHEAD = ("publish", "swap", "plan", "commit")
 
 Interval = tuple[float, float]
 
@@ -46,9 +46,14 @@ def read_spans(logs: Path, run: str) -> list[Span]:
             if '"span"' not in line:
                 continue
             entry: dict[str, Any] = json.loads(line)
-            if entry.get("event") == "span" and entry.get("run") == run:
+            if entry.get("event") == "span" and _belongs(entry, run):
                 spans.append(Span(entry["name"], entry["start_s"], entry["end_s"], entry))
     return sorted(spans, key=lambda span: span.start_s)
+
+
+def _belongs(entry: dict[str, Any], run: str) -> bool:
+    """Spans of the engine name a weight version, `run/v3@digest`, all others their run."""
+    return entry.get("run") == run or str(entry.get("version", "")).startswith(f"{run}/")
 
 
 def windows(spans: Sequence[Span]) -> list[Window]:

@@ -49,6 +49,7 @@ class RunRepository:
     def __init__(self, store: ArtifactStore) -> None:
         self.store = store
         self._record = lru_cache(maxsize=1024)(self._read_record)
+        self._skipped = lru_cache(maxsize=1024)(self._read_skipped)
 
     def create(self, spec: RunSpec) -> RunRecord:
         """Store a new run with its prompts. Raises `InvalidSpecError` for prompts that cannot be used."""
@@ -183,8 +184,8 @@ class RunRepository:
         key = layout.result(layout.evaluation(run, number))
         return read_model(self.store, key, EvaluationResult) if self.store.exists(key) else None
 
-    def _skipped(self, run: str, iteration: int) -> list[Skipped]:
-        """What the workers of an iteration left out: over-long prompts, identical responses, lost comparisons."""
+    def _read_skipped(self, run: str, iteration: int) -> list[Skipped]:
+        """What the workers of a committed iteration left out: over-long prompts, identical responses, lost comparisons."""
         step = layout.half_step(run, iteration, 1)
         plan = PLAN.validate_json(self.store.read(layout.plan(step)))
         shards = [] if isinstance(plan, BasePlan) else plan.shards

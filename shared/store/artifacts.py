@@ -60,7 +60,7 @@ class DirectoryStore:
     def create(self, key: str, data: bytes) -> bool:
         """See `ArtifactStore.create`. Uses a hard link: the one primitive that is atomic, exclusive and complete."""
         target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         temporary = target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
         try:
             with temporary.open("xb") as file:
@@ -111,6 +111,15 @@ def create_model(store: ArtifactStore, key: str, value: BaseModel) -> bool:
 def digest(store: ArtifactStore, key: str) -> str:
     """sha256 of an object."""
     return hashlib.sha256(store.read(key)).hexdigest()
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder and its ancestors, each durable in its parent: a power loss must not take them with their contents."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _fsync_directory(folder.parent)
 
 
 def _fsync_directory(path: Path) -> None:

@@ -97,7 +97,12 @@ def decode(record_type: type[RecordT], data: bytes, key: str = "table") -> list[
 
 def decode_skipped(record_type: type[BaseModel], data: bytes, key: str = "table") -> list[Skipped]:
     """What was left out when the table was made."""
-    metadata: dict[bytes, bytes] = _table(record_type, data, key).schema.metadata or {}
+    try:
+        schema = pq.read_schema(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
+    _check_schema(record_type, schema, key)
+    metadata: dict[bytes, bytes] = schema.metadata or {}
     rows: list[dict[str, Any]] = json.loads(metadata.get(_SKIPPED, b"[]"))
     return [Skipped.model_validate(row) for row in rows]
 
@@ -133,6 +138,10 @@ def _table(record_type: type[BaseModel], data: bytes, key: str) -> Any:
         table = pq.read_table(io.BytesIO(data), use_threads=False, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
-    if not table.schema.equals(SCHEMAS[record_type]):
-        raise CorruptArtifactError(f"{key}: schema is not that of {record_type.__name__}")
+    _check_schema(record_type, table.schema, key)
     return table
+
+
+def _check_schema(record_type: type[BaseModel], schema: Any, key: str) -> None:
+    if not schema.equals(SCHEMAS[record_type]):
+        raise CorruptArtifactError(f"{key}: schema is not that of {record_type.__name__}")

@@ -8,14 +8,12 @@ import random
 import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 import redis
 
-from services.cli.up import RunningSystem, UpOptions, running_system
-from tests.support.specs import a_spec_body
+from services.cli.up import RunningSystem, running_system
+from tests.support.stub_system import create_run, ended_run, stub_system
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(600), pytest.mark.xdist_group("kill")]
@@ -28,15 +26,7 @@ NUM_ARTIFACTS = 3 * (4 * 3 + 2)
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningSystem]:
-    options = UpOptions(
-        lease_s=LEASE_S,
-        env={
-            "INPO_ENGINE": "tests.support.stub_policy:StubEngine",
-            "INPO_TOKENIZER": "tests.support.stub_policy:StubTokenizer",
-            "INPO_TRAINER_BACKEND": "tests.support.stub_trainer:StubTrainer",
-        },
-    )
-    with running_system(tmp_path_factory.mktemp("chaos"), options) as running:
+    with running_system(tmp_path_factory.mktemp("chaos"), stub_system(LEASE_S)) as running:
         yield running
 
 
@@ -44,8 +34,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningSystem]
 def calm_pairs(system: RunningSystem, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Pairs of a run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("calm")
-    run = _create(system, folder)
-    _wait_for_success(system, run)
+    run = create_run(system, folder)
+    _succeed(system, run)
     return _pairs(system, run)
 
 
@@ -57,37 +47,14 @@ def test_a_kill_at_a_random_moment_changes_nothing(
     rng = random.Random(number)
     disasters = (*SERVICES, "redis", "everything", "memory")
     disaster = disasters[number % len(disasters)]
-    run = _create(system, tmp_path)
+    run = create_run(system, tmp_path)
     moment = rng.randrange(NUM_ARTIFACTS)
     wait_until(lambda: _num_artifacts(system, run) >= moment, 120.0, f"{moment} artifacts of {run}")
     _strike(system, disaster)
-    _wait_for_success(system, run)
+    _succeed(system, run)
     pairs = _pairs(system, run)
     assert len(pairs) == 3 * 4
     assert pairs == calm_pairs, f"run {run} after the loss of {disaster} at artifact {moment}"
-
-
-def _create(system: RunningSystem, folder: Path) -> str:
-    body = a_spec_body(
-        folder,
-        prompts={"sets": [{"path": str(folder / "prompts.jsonl")}], "num_per_iteration": 4},
-        oracle={"judge": {"kind": "rules", "entry_point": "tests.support.rules:longer_is_better"}},
-        shard_size=1,
-        evaluation={"num_prompts": 2},
-    )
-    created: dict[str, Any] = {}
-
-    def accepted() -> bool:
-        try:
-            response = httpx.post(f"{system.url}/v1/runs", json=body, trust_env=False)
-        except httpx.TransportError:
-            return False
-        created.update(response.json())
-        assert response.status_code == 201, response.text
-        return True
-
-    wait_until(accepted, 60.0, "the controller to accept a run")
-    return created["id"]
 
 
 def _num_artifacts(system: RunningSystem, run: str) -> int:
@@ -107,16 +74,9 @@ def _strike(system: RunningSystem, disaster: str) -> None:
         kill()
 
 
-def _wait_for_success(system: RunningSystem, run: str) -> None:
-    def ended() -> bool:
-        try:
-            view = httpx.get(f"{system.url}/v1/runs/{run}", trust_env=False).json()
-        except httpx.TransportError:
-            return False
-        assert view["state"] not in ("failed", "cancelled"), view["reason"]
-        return view["state"] == "succeeded"
-
-    wait_until(ended, 120.0, f"run {run} to succeed")
+def _succeed(system: RunningSystem, run: str) -> None:
+    view = ended_run(system, run)
+    assert view["state"] == "succeeded", view["reason"]
 
 
 def _pairs(system: RunningSystem, run: str) -> dict[str, bytes]:

@@ -1,5 +1,8 @@
 """A policy without a model: responses are a pure function of weights, prompt and seed. For fault tests."""
 
+import os
+import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +33,8 @@ class StubEngine:
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[list[Completion]]:
         assert self._live is not None
+        for request in requests:
+            _swallow(bytes(request.prompt_ids))
         return [
             [self._completion(self._live.digest, request.prompt_ids, seed, sampling) for seed in request.seeds]
             for request in requests
@@ -44,6 +49,16 @@ class StubEngine:
         length = 1 + draw % sampling.max_new_tokens
         tokens = [seed_of(draw, position) % VOCABULARY for position in range(length)]
         return Completion(tokens, [-1.0] * length, "length" if length == sampling.max_new_tokens else "stop")
+
+
+def _swallow(prompt: bytes) -> None:
+    """A prompt may be poison: it makes the engine raise, kills its process, or never comes back."""
+    if b"poison that raises" in prompt:
+        raise ValueError("this prompt is poison")
+    if b"poison that kills" in prompt:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if b"poison that hangs" in prompt:
+        threading.Event().wait()
 
 
 class StubTokenizer:

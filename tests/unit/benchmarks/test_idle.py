@@ -25,7 +25,6 @@ def test_idle_time_is_what_no_work_covers_and_is_itemised() -> None:
     assert window.items == {
         "publish": 0.0,
         "swap": 0.5,
-        "canary": 0.0,
         "plan": 0.0,
         "commit": 0.25,
         "queue and waiting": 1.25,

@@ -1,0 +1,72 @@
+"""The real system with a stub engine and a stub trainer: runs take seconds, and equal inputs give equal bytes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services.cli.up import RunningSystem, UpOptions
+from tests.support.specs import a_spec_body
+from tests.support.waiting import wait_until
+
+RULE = {"judge": {"kind": "rules", "entry_point": "tests.support.rules:longer_is_better"}}
+ENVIRONMENT = {
+    "INPO_ENGINE": "tests.support.stub_policy:StubEngine",
+    "INPO_TOKENIZER": "tests.support.stub_policy:StubTokenizer",
+    "INPO_TRAINER_BACKEND": "tests.support.stub_trainer:StubTrainer",
+}
+
+
+def stub_system(lease_s: float, **environment: str) -> UpOptions:
+    """Options of `running_system`."""
+    return UpOptions(lease_s=lease_s, env=ENVIRONMENT | environment)
+
+
+def create_run(system: RunningSystem, folder: Path, poison: str | None = None) -> str:
+    """A run of 3 iterations with 4 shards of one prompt each; its id. Waits for a controller that is coming back.
+
+    `poison` replaces every prompt of the first iteration's last shard.
+    """
+    prompts = [f"question number {number}?" for number in range(4)]
+    if poison is not None:
+        prompts[3] = poison
+    file = folder / "few.jsonl"
+    file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in prompts))
+    held_out = folder / "held-out.jsonl"
+    held_out.write_text('{"prompt": "held out?"}\n')
+    body = a_spec_body(
+        folder,
+        prompts={"sets": [{"path": str(file)}]},
+        oracle=RULE,
+        shard_size=1,
+        evaluation={"prompts": {"path": str(held_out)}, "num_prompts": 1},
+    )
+    created: dict[str, Any] = {}
+
+    def accepted() -> bool:
+        try:
+            response = httpx.post(f"{system.url}/v1/runs", json=body, trust_env=False)
+        except httpx.TransportError:
+            return False
+        assert response.status_code == 201, response.text
+        created.update(response.json())
+        return True
+
+    wait_until(accepted, 60.0, "the controller to accept a run")
+    return created["id"]
+
+
+def ended_run(system: RunningSystem, run: str, timeout_s: float = 120.0) -> dict[str, Any]:
+    """The run's view once it has succeeded, failed or been cancelled."""
+    view: dict[str, Any] = {}
+
+    def ended() -> bool:
+        try:
+            view.update(httpx.get(f"{system.url}/v1/runs/{run}", trust_env=False).json())
+        except httpx.TransportError:
+            return False
+        return view["state"] in ("succeeded", "failed", "cancelled")
+
+    wait_until(ended, timeout_s, f"run {run} to end")
+    return view
