@@ -62,22 +62,22 @@ def evaluation_plan(
 
 
 def iteration_rows(spec: RunSpec, prompts: list[Prompt], iteration: int) -> list[int]:
-    """Rows of the prompts of one iteration.
+    """Rows of the prompts of one iteration, each once.
 
     A shared set is walked in a seeded order, all of it before any prompt comes again; a new order each time round.
     """
     own_set = len(spec.prompts.sets) > 1
     rows = rows_of(prompts, "train", iteration - 1 if own_set else 0)
     wanted = spec.prompts.num_per_iteration or len(rows)
-    start = 0 if own_set else (iteration - 1) * wanted
-    laps = range(start // len(rows), (start + wanted - 1) // len(rows) + 1)
-    walk = [
-        row
-        for lap in laps
-        for row in sorted(rows, key=lambda row: seed_of("order", spec.seed, lap, prompts[row].prompt_id))
-    ]
-    offset = start - laps.start * len(rows)
-    return walk[offset : offset + wanted]
+    end = wanted if own_set else iteration * wanted
+    walk: list[int] = []
+    while len(walk) < end:
+        lap = len(walk) // len(rows)
+        order = sorted(rows, key=lambda row, lap=lap: seed_of("order", spec.seed, lap, prompts[row].prompt_id))
+        # An iteration that goes on into the next lap must not meet a prompt again that it has already had.
+        begun = set(walk[len(walk) - len(walk) % wanted :])
+        walk += sorted(order, key=lambda row: row in begun)
+    return walk[end - wanted : end]
 
 
 def _shards(rows: list[int], size: int) -> list[Shard]:

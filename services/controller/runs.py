@@ -185,7 +185,7 @@ class RunRepository:
         return read_model(self.store, key, EvaluationResult) if self.store.exists(key) else None
 
     def _read_skipped(self, run: str, iteration: int) -> list[Skipped]:
-        """What the workers of a committed iteration left out: over-long prompts, identical responses, lost comparisons."""
+        """What a committed iteration left out: over-long prompts, identical responses, lost comparisons."""
         step = layout.half_step(run, iteration, 1)
         plan = PLAN.validate_json(self.store.read(layout.plan(step)))
         shards = [] if isinstance(plan, BasePlan) else plan.shards

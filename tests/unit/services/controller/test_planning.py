@@ -21,6 +21,8 @@ def test_a_shared_set_is_walked_whole_before_any_prompt_comes_again(tmp_path: Pa
     for lap in range(3):
         assert sorted(walk[lap * 8 : lap * 8 + 8]) == list(range(8))
     assert walk[:8] != walk[8:16]
+    for start in range(0, 24, 6):
+        assert len(set(walk[start : start + 6])) == 6, "an iteration has a prompt twice"
 
 
 def test_an_iteration_with_a_set_of_its_own_takes_its_prompts_from_it(tmp_path: Path) -> None:
