@@ -75,6 +75,7 @@ def test_a_system_prompt_and_a_column_are_mapped(tmp_path: Path) -> None:
         ("prompts.txt", b"hello", "none of .jsonl, .jsonl.gz, .parquet"),
         ("all-broken.jsonl", b"{]\n", "not JSON"),
     ],
+    ids=["empty", "lfs-pointer", "cut-gzip", "not-parquet", "unknown-type", "all-broken"],
 )
 def test_an_unusable_file_is_an_error_that_names_the_field(
     tmp_path: Path, name: str, content: bytes, message: str
