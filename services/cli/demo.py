@@ -136,6 +136,8 @@ class Demo:
             self.measure = Measure(exact_game(counts, TAU))
         evaluation = found.evaluation
         win_rate = None if evaluation is None or evaluation.win_rate is None else evaluation.win_rate.mean
+        if win_rate is None and found.iteration > 0:
+            raise UserError(f"no comparison of iteration {found.iteration} was judged; see the oracle's log")
         return self.measure.row(
             found.iteration, counts, win_rate, None if found.commit is None else found.commit.metrics
         )

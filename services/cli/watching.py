@@ -81,7 +81,8 @@ def _line(row: IterationView) -> str:
     if evaluation is not None:
         if evaluation.win_rate is not None:
             win = evaluation.win_rate
-            parts.append(f"win rate {win.mean:.3f} [{win.low:.3f}, {win.high:.3f}], KL {evaluation.kl.mean:.2f} nats")
+            kl = "" if evaluation.kl is None else f", KL {evaluation.kl.mean:.2f} nats"
+            parts.append(f"win rate {win.mean:.3f} [{win.low:.3f}, {win.high:.3f}]{kl}")
         else:
             parts.append("measured")
         parts.append(f"{evaluation.mean_response_tokens:.0f} tokens a response")

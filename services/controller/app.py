@@ -83,13 +83,13 @@ def _runs(repository: RunRepository, queue: Queue) -> APIRouter:
 
     @router.post("/{run_id}:{action}")
     def change_run(run_id: RunId, action: Literal["pause", "resume", "cancel"]) -> RunDetail:
-        """Pause (what is under way finishes, nothing new begins), resume or cancel a run."""
+        """Pause (what a worker has in hand is finished, all else waits), resume or cancel a run."""
         record = _record(repository, run_id)
         state = repository.view(record).state
         if not allowed(state, action):
             raise ProblemError(409, "Not now", f"cannot {action} a run that is {state}")
         declare(repository.store, queue, run_id, intent_of(action))
-        if action == "cancel":
+        if action != "resume":
             queue.drop(run_id)
         return repository.detail(record)
 

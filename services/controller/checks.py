@@ -25,8 +25,8 @@ def check_models(spec: RunSpec) -> None:
 
 
 def _check_model(field: str, path: str) -> None:
-    directory = Path(path)
-    if not directory.exists():
+    directory = Path(path).expanduser()
+    if not _exists(directory):
         if _HUB_ID.match(path) and not path.startswith("."):
             return
         raise InvalidSpecError(field, f"{path} is neither a directory nor a hub id such as org/name")
@@ -38,3 +38,10 @@ def _check_model(field: str, path: str) -> None:
         raise InvalidSpecError(field, f"{path}/config.json is not an object")
     if not any(directory.glob("*.safetensors")):
         raise InvalidSpecError(field, f"{path} holds no safetensors file")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file system takes
+        return False

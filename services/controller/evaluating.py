@@ -24,38 +24,64 @@ def conclude(store: ArtifactStore, spec: EvaluationSpec, plan: EvaluationPlan) -
     """The result of a complete evaluation; the same bytes whenever it is computed."""
     step = layout.evaluation(plan.run, plan.version.number)
     rollouts = _rollouts(store, plan, step)
-    if plan.version.number == 0:
-        win_rate, unjudged = None, 0.0
-        kl = estimators.Interval(0.0, 0.0, 0.0, sum(len(rollout.responses) for rollout in rollouts))
-    else:
-        verdicts = _verdicts(store, plan, step)
-        judged = [verdict for verdict in verdicts if verdict.probability is not None]
-        win_rate = estimators.win_rate(
-            [verdict.probability or 0.0 for verdict in judged], [verdict.prompt_id for verdict in judged]
-        )
-        unjudged = 1 - len(judged) / len(verdicts) if verdicts else 0.0
-        log_ratios = read_model(store, layout.scores(step), ReferenceScores).log_ratios
-        kl = estimators.kl_estimate(log_ratios, [r.prompt_id for r in rollouts for _ in r.responses])
+    verdicts = _verdicts(store, plan, step) if plan.version.number > 0 else []
+    win_rate, unjudged = _win_rate(verdicts)
+    kl = _kl(store, plan, step, rollouts)
     reference = _rollouts(store, plan, layout.evaluation(plan.run, 0))
     return EvaluationResult(
         version=plan.version,
-        win_rate=None if win_rate is None else _estimate(win_rate),
-        kl=_estimate(kl),
+        win_rate=win_rate,
+        kl=kl,
         unjudged_share=unjudged,
         samples=_samples(rollouts, reference),
-        warnings=_warnings(spec, rollouts, reference, kl.mean),
+        warnings=[*_silences(plan, rollouts, unjudged), *_warnings(spec, rollouts, reference, kl)],
         mean_response_tokens=_mean_tokens(rollouts),
         truncated_share=_truncated(rollouts),
         distinct_response_share=_distinct(rollouts),
     )
 
 
-def _warnings(spec: EvaluationSpec, rollouts: Sequence[Rollout], reference: Sequence[Rollout], kl: float) -> list[str]:
+def _win_rate(verdicts: Sequence[Verdict]) -> tuple[Estimate | None, float]:
+    """Mean probability and the share without one. Where nothing was judged there is no number, not one half."""
+    judged = [(v.probability, v.prompt_id) for v in verdicts if v.probability is not None]
+    if not judged:
+        return None, 1.0 if verdicts else 0.0
+    interval = estimators.win_rate([probability for probability, _ in judged], [prompt for _, prompt in judged])
+    return _estimate(interval), 1 - len(judged) / len(verdicts)
+
+
+def _kl(store: ArtifactStore, plan: EvaluationPlan, step: str, rollouts: Sequence[Rollout]) -> Estimate | None:
+    prompts = [rollout.prompt_id for rollout in rollouts for _ in rollout.responses]
+    if not prompts:
+        return None
+    if plan.version.number == 0:
+        return Estimate(mean=0.0, low=0.0, high=0.0, num=len(prompts))
+    return _estimate(
+        estimators.kl_estimate(read_model(store, layout.scores(step), ReferenceScores).log_ratios, prompts)
+    )
+
+
+def _silences(plan: EvaluationPlan, rollouts: Sequence[Rollout], unjudged: float) -> list[str]:
+    """Why figures are missing, or rest on less than they should."""
+    warnings: list[str] = []
+    if not rollouts:
+        warnings.append("nothing was measured: every held-out prompt was skipped")
+    if unjudged > plan.oracle.max_unjudged:
+        warnings.append(f"{unjudged:.0%} of the comparisons got no verdict, oracle.max_unjudged is lower")
+    if plan.sampling.temperature != 1.0 or plan.sampling.top_p != 1.0:
+        warnings.append("sampled at another temperature or top-p than 1: the KL is not that of the sampled policy")
+    return warnings
+
+
+def _warnings(
+    spec: EvaluationSpec, rollouts: Sequence[Rollout], reference: Sequence[Rollout], kl: Estimate | None
+) -> list[str]:
     """Signs that the judge was hacked rather than pleased: a win rate alone never shows them."""
     warnings: list[str] = []
-    if kl > spec.max_kl:
+    if kl is not None and kl.mean > spec.max_kl:
         warnings.append(
-            f"reward hacking? KL to the reference is {kl:.0f} nats a response, evaluation.max_kl is {spec.max_kl:g}: "
+            f"reward hacking? KL to the reference is {kl.mean:.0f} nats a response, "
+            f"evaluation.max_kl is {spec.max_kl:g}: "
             "read the samples before believing the win rate"
         )
     distinct, before = _distinct(rollouts), _distinct(reference)

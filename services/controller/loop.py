@@ -10,8 +10,9 @@ import structlog
 
 from services.controller.actions import perform
 from services.controller.observer import observe
-from services.controller.reconciler import next_actions
+from services.controller.reconciler import Fail, next_actions
 from services.controller.runs import RunRepository
+from shared.contracts.runs import RunRecord
 from shared.store.queue import Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,16 @@ class ReconcileLoop:
         if record is None:
             return 0
         outstanding = frozenset(self._queue.outstanding(record.id))
+        try:
+            return self._advance(record, outstanding)
+        except (ValueError, ArithmeticError) as error:
+            # What is stored is broken and stays so: this run fails with the reason, the others go on.
+            log.exception("run_broken", run=record.id)
+            reason = f"{type(error).__name__}: {error}"
+            perform(self._repository.store, self._queue, record, Fail(reason))
+            return 1
+
+    def _advance(self, record: RunRecord, outstanding: frozenset[str]) -> int:
         observed = observe(self._repository.store, record.id, record.spec, outstanding)
         actions = next_actions(record.spec, observed)
         for action in actions:

@@ -5,6 +5,7 @@
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
@@ -38,8 +39,9 @@ def load_prompts(spec: RunSpec) -> tuple[list[Prompt], list[Skipped]]:
     """
     skipped: list[Skipped] = []
     train: list[Prompt] = []
+    seen: dict[str, str] = {}
     for index, source in enumerate(spec.prompts.sets):
-        train += _read_set(source, f"prompts.sets.{index}", index, skipped)
+        train += _read_set(source, f"prompts.sets.{index}", index, seen, skipped)
     held_out = _held_out(spec, train, skipped)
     if spec.evaluation.prompts is None:
         withheld = {prompt.prompt_id for prompt in held_out}
@@ -53,7 +55,7 @@ def _held_out(spec: RunSpec, train: list[Prompt], skipped: list[Skipped]) -> lis
     if wanted == 0:
         return []
     if spec.evaluation.prompts is not None:
-        pool = _read_set(spec.evaluation.prompts, "evaluation.prompts", 0, skipped)
+        pool = _read_set(spec.evaluation.prompts, "evaluation.prompts", 0, {}, skipped)
     else:
         pool = [prompt for prompt in train if prompt.set == 0]
         pool.sort(key=lambda prompt: seed_of("held out", spec.seed, prompt.prompt_id))
@@ -75,17 +77,21 @@ def _check_enough(spec: RunSpec, train: list[Prompt]) -> None:
             )
 
 
-def _read_set(source: PromptSource, field: str, index: int, skipped: list[Skipped]) -> list[Prompt]:
-    seen: dict[str, str] = {}
+def _read_set(
+    source: PromptSource, field: str, index: int, seen: dict[str, str], skipped: list[Skipped]
+) -> list[Prompt]:
+    """The usable prompts of a set. `seen` maps contents and ids, of this set and those before, to a place."""
     prompts: list[Prompt] = []
     for where, row in _rows(source, field):
         prompt = _prompt(source, index, where, row)
         if isinstance(prompt, Prompt):
-            first = seen.setdefault(_content_id(prompt.messages), where)
-            if first == where:
+            marks = {f"content {_content_id(prompt.messages)}", f"id {prompt.prompt_id}"}
+            known = sorted(seen[mark] for mark in marks if mark in seen)
+            if not known:
                 prompts.append(prompt)
+                seen.update(dict.fromkeys(marks, where))
                 continue
-            prompt = Skipped(id=where, reason=f"duplicate of {first}")
+            prompt = Skipped(id=where, reason=f"duplicate of {known[0]}")
         skipped.append(prompt)
     if not prompts:
         reasons = "; ".join(f"{item.id}: {item.reason}" for item in skipped[-3:])
@@ -100,7 +106,8 @@ def _prompt(source: PromptSource, index: int, where: str, row: dict[str, Any] | 
         return Skipped(id=where, reason=f"no column {source.column!r}; it has {sorted(row)}")
     try:
         messages = _messages(row[source.column], source.system)
-        identity = _content_id(messages) if source.id_column is None else str(row[source.id_column])
+        content = _content_id(messages)
+        identity = content if source.id_column is None else _identity(row[source.id_column])
         return Prompt(prompt_id=identity, messages=messages, split="train", set=index)
     except UnicodeEncodeError:
         return Skipped(id=where, reason="holds characters that are not valid Unicode (lone surrogates)")
@@ -108,6 +115,14 @@ def _prompt(source: PromptSource, index: int, where: str, row: dict[str, Any] | 
         return Skipped(id=where, reason=f"not a prompt: {error} is missing")
     except ValueError as error:
         return Skipped(id=where, reason=f"not a prompt: {error}")
+
+
+def _identity(value: Any) -> str:
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        raise ValueError(f"its id is {value!r}, not text or a number")
+    identity = str(value)
+    identity.encode()
+    return identity
 
 
 def _messages(value: Any, system: str | None) -> list[Message]:
@@ -153,12 +168,19 @@ def _rows(source: PromptSource, field: str) -> Iterator[Row]:
 def _files(source: PromptSource, field: str) -> list[Path]:
     if source.hub is not None:
         return _hub_files(source.hub, source.revision, field)
-    path = Path(source.path or "")
-    if not path.is_file():
+    path = Path(source.path or "").expanduser()
+    if not _is_file(path):
         raise InvalidSpecError(f"{field}.path", f"{path} is not a file")
     if not path.name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
         raise InvalidSpecError(f"{field}.path", f"{path.name} is none of .jsonl, .jsonl.gz, .parquet")
     return [path]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file system takes
+        return False
 
 
 def _hub_files(hub: str, revision: str | None, field: str) -> list[Path]:
@@ -180,7 +202,7 @@ def _parquet_rows(path: Path, field: str) -> Iterable[Row]:
     try:
         table = pq.read_table(path)
         rows = cast(list[dict[str, Any]], table.to_pylist())
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise InvalidSpecError(f"{field}.path", f"{path.name} is not a readable Parquet file: {error}") from None
     return ((f"{path.name}:row {number}", row) for number, row in enumerate(rows, 1))
 
@@ -194,7 +216,7 @@ def _json_rows(path: Path, field: str) -> Iterator[Row]:
                     raise InvalidSpecError(f"{field}.path", f"{path.name} is a Git LFS pointer; fetch it: git lfs pull")
                 if line.strip():
                     yield f"{path.name}:{number}", _json_row(line)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InvalidSpecError(f"{field}.path", f"{path.name} cannot be read: {error}") from error
 
 

@@ -201,7 +201,8 @@ def _unjudged(spec: RunSpec, observed: Observed) -> str | None:
         return None
     return (
         f"iteration {observed.iteration}: {observed.unjudged_share:.1%} of the comparisons got no verdict, "
-        f"oracle.max_unjudged allows {spec.oracle.max_unjudged:.1%}; see {observed.half_step.key}/judgments"
+        f"oracle.max_unjudged allows {spec.oracle.max_unjudged:.1%}; see {observed.half_step.key}/judgments. Verdicts "
+        "are facts and are not asked for again: mend the judge and create a new run"
     )
 
 

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version as installed_version
 
+import structlog
+
 from services.controller.observer import committed_version, intent_in_force, num_committed, observe
 from services.controller.prompts import load_prompts
 from services.controller.reconciler import Observed, succeeded
@@ -37,6 +39,8 @@ from shared.store import layout
 from shared.store.artifacts import ArtifactStore, DirectoryStore, MissingArtifactError, create_model, read_model
 from shared.store.tables import create_table, num_rows, read_skipped, read_table
 from shared.store.weights import read_manifest
+
+log = structlog.get_logger(__name__)
 
 
 class UnknownRunError(LookupError):
@@ -75,13 +79,21 @@ class RunRepository:
             raise UnknownRunError(run) from error
 
     def records(self) -> list[RunRecord]:
-        """All runs, oldest first."""
-        names = self.store.list("runs")
-        found = [self.record(name) for name in names if self.store.exists(layout.run_record(name))]
+        """All runs that can be read, oldest first; the log names the others."""
+        found: list[RunRecord] = []
+        for name in self.store.list("runs"):
+            try:
+                found.append(self.record(name))
+            except UnknownRunError as error:
+                if self.store.exists(layout.run_record(name)):
+                    log.error("run_unreadable", run=name, error=str(error.__cause__))
         return sorted(found, key=lambda record: (record.created_at, record.id))
 
     def active(self) -> RunRecord | None:
-        """The oldest run that has not ended: one runs, the others wait, so no replica thrashes between weights."""
+        """The oldest run that has not ended: one runs, the others wait, so no replica thrashes between weights.
+
+        A paused run keeps its place: whoever wants the next one to go first cancels it.
+        """
         return next((record for record in self.records() if not self.ended(record)), None)
 
     def ended(self, record: RunRecord) -> bool:
@@ -102,7 +114,13 @@ class RunRepository:
         return RunDetail(**self.view(record).model_dump(), spec=record.spec, skipped=record.skipped)
 
     def view(self, record: RunRecord) -> RunView:
-        """The run's state and progress."""
+        """The run's state and progress; of a run whose artifacts are broken, what is wrong with it."""
+        try:
+            return self._view(record)
+        except ValueError as error:
+            return _broken(record, error)
+
+    def _view(self, record: RunRecord) -> RunView:
         observed = observe(self.store, record.id, record.spec, frozenset())
         state = self._state(record, observed)
         committed = observed.iteration - 1
@@ -194,6 +212,21 @@ class RunRepository:
             skipped += read_skipped(self.store, layout.rollouts(step, shard.index), Rollout)
             skipped += read_skipped(self.store, layout.pairs(step, shard.index), PreferencePair)
         return skipped + read_model(self.store, layout.published(step), PublishedWeights).skipped
+
+
+def _broken(record: RunRecord, error: ValueError) -> RunView:
+    return RunView(
+        id=record.id,
+        name=record.spec.name,
+        state="failed",
+        reason=f"the run's artifacts are broken: {type(error).__name__}: {error}",
+        created_at=record.created_at,
+        progress=Progress(iteration=1, num_iterations=record.spec.iterations, phase="failed", done=0, total=1),
+        weights=None,
+        latest=None,
+        num_prompts=record.num_prompts,
+        num_skipped=len(record.skipped),
+    )
 
 
 def allowed(state: RunState, action: str) -> bool:

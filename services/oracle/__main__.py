@@ -26,7 +26,7 @@ def main() -> None:
     configure_logging("oracle", settings.log_level)
     stop = stop_on_signals()
     judges = JudgePool(
-        partial(build_judge, device=settings.oracle_device),
+        partial(build_judge, device=settings.oracle_device, entry_points=settings.oracle_entry_points),
         max_judges=settings.oracle_max_judges,
         capacity=settings.oracle_remembered_answers,
     )

@@ -47,9 +47,9 @@ def _check_allowed(settings: OracleSettings, request: JudgmentRequest) -> None:
     spec = request.judge
     if spec.kind not in settings.oracle_api_kinds:
         raise _refusal(403, "judge.kind", f"{spec.kind} is not in INPO_ORACLE_API_KINDS")
-    if spec.kind == "rules" and not spec.entry_point.startswith(settings.oracle_api_entry_points):
-        prefixes = ", ".join(settings.oracle_api_entry_points)
-        reason = f"{spec.entry_point} is not below {prefixes or 'any prefix'} (INPO_ORACLE_API_ENTRY_POINTS)"
+    if spec.kind == "rules" and not spec.entry_point.startswith(settings.oracle_entry_points):
+        prefixes = ", ".join(settings.oracle_entry_points)
+        reason = f"{spec.entry_point} is not below {prefixes or 'any prefix'} (INPO_ORACLE_ENTRY_POINTS)"
         raise _refusal(403, "judge.entry_point", reason)
     num = sum(len(item.pairs) for item in request.items)
     if num > settings.oracle_api_max_comparisons:

@@ -14,6 +14,7 @@ from shared.contracts.judging import JudgeIdentity
 from shared.contracts.records import Message, VerdictStatus
 from shared.contracts.spec import JudgeSpec
 
+OWN_RULES = "services.oracle.rules."
 MAX_REASON = 1000
 
 
@@ -95,11 +96,16 @@ _FACTORIES = {
 }
 
 
-def build_judge(spec: JudgeSpec, *, device: str = "auto") -> Judge:
+def build_judge(spec: JudgeSpec, *, device: str = "auto", entry_points: Sequence[str] = (OWN_RULES,)) -> Judge:
     """The judge of a specification; `JudgeBuildError` names the field that is wrong and why.
 
-    Judges are modules loaded by name: only a local model brings torch into the process.
+    Judges are modules loaded by name: only a local model brings torch into the process. A rule's entry point must begin
+    with one of `entry_points`: whoever may create a run must not thereby run any code.
     """
+    if spec.kind == "rules" and not spec.entry_point.startswith(tuple(entry_points)):
+        allowed = ", ".join(entry_points) or "no prefix"
+        reason = f"{spec.entry_point} is not below {allowed}; the oracle's INPO_ORACLE_ENTRY_POINTS allows more"
+        raise JudgeBuildError("entry_point", reason)
     name = _FACTORIES[spec.kind]
     try:
         module = importlib.import_module(name)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from services.oracle.judge import OWN_RULES
 from shared.runtime.http import HttpSettings
 
 JudgeKind = Literal["rules", "reward_model", "pair_model"]
@@ -25,8 +26,9 @@ class OracleSettings(HttpSettings):
     oracle_api_kinds: tuple[JudgeKind, ...] = Field(
         default=("rules", "reward_model", "pair_model"), description="Kinds of judges that API requests may name."
     )
-    oracle_api_entry_points: tuple[str, ...] = Field(
-        default=("services.oracle.rules.",),
-        description="Prefixes of the rules' entry points that API requests may name: importing is running code.",
+    oracle_entry_points: tuple[str, ...] = Field(
+        default=(OWN_RULES,),
+        description="Prefixes of the rules' entry points that runs and API requests may name: importing is running "
+        'code. Add your own as JSON, e.g. `["services.oracle.rules.", "my_rules."]`.',
     )
     oracle_api_max_comparisons: int = Field(default=4096, ge=1, description="Comparisons a request may ask for.")

@@ -91,7 +91,7 @@ class GenerateHandler:
 def context_of(directory: Path) -> int | None:
     """Tokens that the directory's model can attend to, where its config.json says so."""
     config: dict[str, Any] = json.loads((directory / "config.json").read_bytes())
-    context = config.get("max_position_embeddings")
+    context = config.get("text_config", config).get("max_position_embeddings")
     return context if isinstance(context, int) else None
 
 

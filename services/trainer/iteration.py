@@ -55,7 +55,7 @@ def train(iteration: Iteration) -> tuple[nn.Module, dict[str, float]]:
     plan, pairs = iteration.plan, iteration.pairs
     theta = iteration.policies.take(plan.start_from)
     with span("log_probs", run=plan.run, iteration=plan.iteration, half=plan.half):
-        log_probs = dict(frozen_log_probs(iteration, theta))
+        log_probs = dict(frozen_log_probs(iteration))
     objective = Objective(plan, pairs, log_probs, iteration.compute.device)
     probe = Probe(plan, pairs, theta, objective, iteration.compute)
     metrics = {"num_pairs": float(len(pairs)), **probe.before(log_probs[plan.sample_from.digest])}
@@ -67,15 +67,17 @@ def train(iteration: Iteration) -> tuple[nn.Module, dict[str, float]]:
     return theta, metrics | probe.after(log_probs[plan.start_from.digest])
 
 
-def frozen_log_probs(iteration: Iteration, theta: nn.Module) -> Iterator[tuple[str, LogProbs]]:
-    """The log pi [2N] of pi_t and of every anchor, by digest; each version is loaded, read once and let go."""
+def frozen_log_probs(iteration: Iteration) -> Iterator[tuple[str, LogProbs]]:
+    """The log pi [2N] of pi_t and of every anchor, by digest; each version is loaded, read once and let go.
+
+    pi_t is loaded beside theta although they should be the same: that is what step 0 asserts.
+    """
     plan, sequences = iteration.plan, iteration.pairs.sequences
     wanted = [plan.start_from, plan.sample_from, *(anchor.version for anchor in plan.anchors)]
     for version in {version.digest: version for version in wanted}.values():
 
         def compute(version: WeightVersion = version) -> LogProbs:
-            model = theta if version.digest == plan.start_from.digest else iteration.policies.frozen(version)
-            return log_probs_of(model, sequences, iteration.compute, name=str(version))
+            return log_probs_of(iteration.policies.frozen(version), sequences, iteration.compute, name=str(version))
 
         yield version.digest, iteration.workspace.log_probs(version, len(sequences), compute)
 

@@ -38,11 +38,12 @@ def publish(store: DirectoryStore, run: str, number: int, model: nn.Module, pare
     source = store.path(parent.directory)
     headers = weights.tensor_headers(source)
     old = weights.read_canary(source)
-    name = non_finite(model)
-    if name is not None:
-        raise NotFiniteError(f"tensor {name} holds NaN or infinity: these weights are not published")
-    key, path = weights.begin(store, run, number)
     with rounded_to(model, _dtype_of(headers)):
+        # After rounding: what is finite in 32 bits may overflow in 16.
+        name = non_finite(model)
+        if name is not None:
+            raise NotFiniteError(f"tensor {name} holds NaN or infinity: these weights are not published")
+        key, path = weights.begin(store, run, number)
         save(model, path, source)
     shutil.copyfile(source / "config.json", path / "config.json")
     weights.check_headers(weights.tensor_headers(path), headers)

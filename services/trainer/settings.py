@@ -18,6 +18,11 @@ class TrainerSettings(Settings):
         default="auto",
         description="Where the policy is trained: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.",
     )
+    deadline_s: float = Field(
+        default=7 * 24 * 3600.0,
+        gt=0.0,
+        description="A trainer that needs longer for one iteration is ended, and the try counted.",
+    )
     trainer_dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="What forward and backward compute in; weights and optimizer stay float32. Below float32 the "

@@ -141,8 +141,10 @@ class EvaluationResult(Fact):
     """`result.json` of an evaluation."""
 
     version: WeightVersion
-    win_rate: Estimate | None = Field(description="against the reference's responses; null for the reference itself")
-    kl: Estimate = Field(description="KL to the reference, nats a response")
+    win_rate: Estimate | None = Field(
+        description="against the reference's responses; null for the reference itself, and where nothing was judged"
+    )
+    kl: Estimate | None = Field(description="KL to the reference, nats a response; null where nothing was sampled")
     mean_response_tokens: float
     truncated_share: float
     distinct_response_share: float = Field(description="distinct responses / responses: 1 / num when collapsed")

@@ -131,7 +131,11 @@ class AlgorithmSpec(Input):
         if self.name == "iterative_dpo":
             if self.beta is None:
                 raise ValueError("iterative_dpo needs `beta` (its public scripts: 0.1)")
+            if self.eta is not None or self.tau > 0.0:
+                raise ValueError("`eta` and `tau` are not parameters of iterative_dpo; leave them out")
             return self
+        if self.beta is not None:
+            raise ValueError("`beta` is a parameter of iterative_dpo, not of inpo; leave it out")
         if self.schedule == "theorem4":
             if self.tau <= 0.0:
                 raise ValueError("schedule `theorem4` needs `tau` > 0: eta_t = tau (t + 2) / 2")
@@ -187,9 +191,10 @@ class TrainingSpec(Input):
         description="Largest |log pi_theta - log pi_t| of a stored response, in nats a token, at step 0.",
     )
     witness_tolerance: float = Field(
-        default=1e-2,
+        default=1e-3,
         gt=0.0,
-        description="Largest mean |trainer's - sampler's log-prob| a token; beyond it training is refused.",
+        description="Largest mean |trainer's - sampler's log-prob| a token, in nats; beyond it training is refused. "
+        "Widen it for an engine that samples below float32 (bfloat16: about 1e-2).",
     )
 
 

@@ -59,6 +59,21 @@ end
 return #due
 """
 
+# KEYS items stream delayed. All outstanding ids. An item stands in the stream or among the delayed; one that stands in
+# neither (a key was evicted or deleted) is forgotten, so that it can be asked for again.
+OUTSTANDING = """
+local ids = redis.call('HKEYS', KEYS[1])
+if #ids <= redis.call('XLEN', KEYS[2]) + redis.call('ZCARD', KEYS[3]) then return ids end
+local found = {}
+local kept = {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+')) do found[entry[2][2]] = true end
+for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do found[id] = true end
+for _, id in ipairs(ids) do
+  if found[id] then kept[#kept + 1] = id else redis.call('HDEL', KEYS[1], id) end
+end
+return kept
+"""
+
 # KEYS stream delayed items history · ARGV prefix. Forgets what nobody works on; how many.
 DROP = """
 local dropped = 0

@@ -64,6 +64,7 @@ class RedisQueue:
         self._complete = self._redis.register_script(lua.COMPLETE)
         self._hand_back = self._redis.register_script(lua.HAND_BACK)
         self._promote = self._redis.register_script(lua.PROMOTE)
+        self._outstanding = self._redis.register_script(lua.OUTSTANDING)
         self._drop = self._redis.register_script(lua.DROP)
 
     def submit(self, item: WorkItem) -> bool:
@@ -130,7 +131,7 @@ class RedisQueue:
             return {
                 identity
                 for kind in KINDS
-                for identity in self._redis.hkeys(_key(kind, "items"))
+                for identity in self._outstanding(keys=[_key(kind, name) for name in ("items", "stream", "delayed")])
                 if identity.startswith(prefix)
             }
 

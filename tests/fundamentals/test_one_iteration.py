@@ -48,7 +48,7 @@ def test_a_prompt_walks_nine_hops_to_new_weights(tmp_path: Path) -> None:
     engine = TransformersEngine(PolicySettings(num_threads=1))
     gate = Gate(engine, lambda version: store.path(version.directory))
     generate = GenerateHandler(store, gate, HfTokenizer)
-    judge = JudgeHandler(store, JudgePool(partial(build_judge, device="cpu")))
+    judge = JudgeHandler(store, JudgePool(partial(build_judge, device="cpu", entry_points=["tests.support."])))
     train = TrainHandler(store, TrainerSettings(trainer_num_threads=1))
 
     # 1. The spec becomes a run: run.json and its prompts.

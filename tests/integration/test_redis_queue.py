@@ -197,3 +197,21 @@ def test_a_waiting_worker_outlives_the_death_of_redis(redis_server: RedisServer,
     redis_server.start()
     queue.submit(work_item())
     wait_until(lambda: queue.claim(["generate"], wait_s=0.5) is not None, 10, "the item")
+
+
+@pytest.mark.parametrize("lost", ["stream", "delayed"])
+def test_work_whose_stream_or_delay_was_lost_can_be_asked_for_again(
+    redis_server: RedisServer, redis_url: str, lost: str
+) -> None:
+    """A key evicted or deleted by hand must not leave an id outstanding for ever. The other item is still there."""
+    queue = queue_of(redis_url)
+    waiting, delayed = work_item(0), work_item(1)
+    assert queue.submit(delayed)
+    queue.defer(claim_now(queue), 60.0, "something is down")
+    assert queue.submit(waiting)
+    assert queue.outstanding(RUN) == {waiting.id, delayed.id}
+    redis_server.client().delete(f"inpo:generate:{lost}")
+    gone, kept = (waiting, delayed) if lost == "stream" else (delayed, waiting)
+    assert queue.outstanding(RUN) == {kept.id}
+    assert queue.submit(gone)
+    assert not queue.submit(kept)

@@ -31,6 +31,7 @@ def test_three_iterations_win_three_quarters_of_the_held_out_comparisons_without
     last = rows[3].evaluation
     assert last is not None
     assert last.win_rate is not None
+    assert last.kl is not None
     assert last.win_rate.mean >= 0.75
     assert last.kl.mean <= 10.0
     assert last.warnings == []

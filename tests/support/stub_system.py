@@ -12,6 +12,7 @@ from tests.support.waiting import wait_until
 
 RULE = {"judge": {"kind": "rules", "entry_point": "tests.support.rules:longer_is_better"}}
 ENVIRONMENT = {
+    "INPO_ORACLE_ENTRY_POINTS": '["tests.support."]',
     "INPO_ENGINE": "tests.support.stub_policy:StubEngine",
     "INPO_TOKENIZER": "tests.support.stub_policy:StubTokenizer",
     "INPO_TRAINER_BACKEND": "tests.support.stub_trainer:StubTrainer",

@@ -51,7 +51,7 @@ def load(auto_class: Any, spec: ModelSpec, device: str, **kwargs: Any) -> LocalM
     try:
         tokenizer = AutoTokenizer.from_pretrained(spec.path, **common)
         model, info = auto_class.from_pretrained(
-            spec.path, dtype=torch.float32, output_loading_info=True, **common, **kwargs
+            spec.path, dtype=torch.float32, output_loading_info=True, use_safetensors=True, **common, **kwargs
         )
     except LOAD_ERRORS as error:
         raise JudgeBuildError("path", f"cannot load {spec.path} as a {spec.kind}: {error}") from error

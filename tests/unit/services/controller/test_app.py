@@ -113,6 +113,9 @@ BAD_SPECS: list[tuple[str, Any, str]] = [
     ("surprise", 1, "surprise"),
     ("model", {"path": "/nowhere/at/all"}, "neither a directory nor a hub id"),
     ("prompts", {"sets": [{"path": "/nowhere.jsonl"}]}, "is not a file"),
+    ("prompts", {"sets": [{"path": "/" + "n" * 300 + ".jsonl"}]}, "is not a file"),
+    ("model", {"path": "/" + "m" * 300}, "neither a directory nor a hub id"),
+    ("algorithm", {"name": "inpo", "eta": 0.1, "beta": 0.1}, "`beta` is a parameter of iterative_dpo"),
     ("oracle", {"judge": {"kind": "reward_model", "path": "/nowhere"}}, "oracle.judge.path"),
     ("oracle", {"judge": {"kind": "rules", "entry_point": "not an entry point"}}, "module:factory"),
     ("oracle", {"judge": {"kind": "oracle_of_delphi"}}, "oracle.judge"),
@@ -123,7 +126,11 @@ BAD_SPECS: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value", "message"), BAD_SPECS, ids=[message for _, _, message in BAD_SPECS])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    BAD_SPECS,
+    ids=[f"{number}-{message}" for number, (_, _, message) in enumerate(BAD_SPECS)],
+)
 def test_a_bad_spec_is_refused_naming_what_is_wrong(
     app: FastAPI, tmp_path: Path, field: str, value: Any, message: str
 ) -> None:
@@ -181,6 +188,30 @@ def test_a_bad_last_event_id_is_the_clients_error(app: FastAPI, tmp_path: Path) 
     run = _create(app, a_spec_body(tmp_path))["id"]
     response = _call(app, "GET", f"/v1/runs/{run}/events", headers={"Last-Event-ID": "not an id"})
     assert response.status_code == 400
+
+
+def test_a_run_whose_artifacts_are_broken_fails_with_the_reason_and_the_next_one_goes_on(
+    app: FastAPI, loop: ReconcileLoop, tmp_path: Path
+) -> None:
+    first = _create(app, a_spec_body(tmp_path))["id"]
+    second = _create(app, a_spec_body(tmp_path))["id"]
+    loop.reconcile()
+    (tmp_path / "store" / layout.plan(layout.base(first))).write_text("{}")
+    loop.reconcile()
+    broken = _call(app, "GET", "/v1/runs").json()["runs"][1]
+    assert (broken["id"], broken["state"]) == (first, "failed")
+    assert "ValidationError" in broken["reason"]
+    assert _call(app, "GET", f"/v1/runs/{second}").json()["state"] == "running"
+
+
+def test_a_run_record_that_cannot_be_read_hides_no_other_run(app: FastAPI, loop: ReconcileLoop, tmp_path: Path) -> None:
+    broken = tmp_path / "store" / layout.run_record("broken-run")
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    run = _create(app, a_spec_body(tmp_path))["id"]
+    assert [view["id"] for view in _call(app, "GET", "/v1/runs").json()["runs"]] == [run]
+    assert _call(app, "GET", "/v1/runs/broken-run").status_code == 404
+    assert loop.reconcile() == 1
 
 
 def test_readiness_names_the_reconcilers_trouble(app: FastAPI, loop: ReconcileLoop) -> None:

@@ -83,9 +83,10 @@ def test_win_rate_and_kl_are_means_over_what_was_judged_and_scored(tmp_path: Pat
     assert result.win_rate is not None
     assert isclose(result.win_rate.mean, 0.7)
     assert (result.win_rate.num, result.unjudged_share) == (3, 0.25)
+    assert result.kl is not None
     assert (result.kl.mean, result.kl.num) == (2.0, 4)
     assert result.mean_response_tokens == 1.5
-    assert result.warnings == []
+    assert result.warnings == ["25% of the comparisons got no verdict, oracle.max_unjudged is lower"]
     assert (result.samples[0].prompt, result.samples[0].reference) == ("question 0", "v0:[1, 2]")
 
 
@@ -114,4 +115,24 @@ def test_the_reference_policy_is_at_kl_zero_of_itself(tmp_path: Path) -> None:
     spec, store = _spec(tmp_path), MemoryStore()
     _put(store, 0, [[1, 2], [3, 4]], [], [])
     result = conclude(store, spec.evaluation, evaluation_plan("run", spec, PROMPTS, _version(0), _version(0)))
+    assert result.kl is not None
     assert (result.win_rate, result.kl.mean, result.kl.num) == (None, 0.0, 4)
+
+
+def test_a_judge_that_never_answers_gives_no_win_rate_rather_than_one_half(tmp_path: Path) -> None:
+    verdicts = [_verdict(f"p{prompt}", response, None) for prompt in (0, 1) for response in (0, 1)]
+    result = _evaluated(tmp_path, [[1, 2], [3, 4]], verdicts, [0.5] * 4)
+    assert (result.win_rate, result.unjudged_share) == (None, 1.0)
+    assert result.warnings == ["100% of the comparisons got no verdict, oracle.max_unjudged is lower"]
+
+
+def test_an_evaluation_of_which_every_prompt_was_skipped_says_so_instead_of_failing(tmp_path: Path) -> None:
+    spec, store = _spec(tmp_path), MemoryStore()
+    for number in (0, 1):
+        step = layout.evaluation("run", number)
+        create_table(store, layout.rollouts(step, 0), Rollout, [])
+        create_table(store, layout.judgments(step, 0), Verdict, [])
+        create_model(store, layout.scores(step), ReferenceScores(log_ratios=[]))
+    result = conclude(store, spec.evaluation, evaluation_plan("run", spec, PROMPTS, _version(1), _version(0)))
+    assert (result.win_rate, result.kl) == (None, None)
+    assert result.warnings == ["nothing was measured: every held-out prompt was skipped"]

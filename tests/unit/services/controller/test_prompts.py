@@ -74,8 +74,9 @@ def test_a_system_prompt_and_a_column_are_mapped(tmp_path: Path) -> None:
         ("not.parquet", b"PAR1 no", "not a readable Parquet file"),
         ("prompts.txt", b"hello", "none of .jsonl, .jsonl.gz, .parquet"),
         ("all-broken.jsonl", b"{]\n", "not JSON"),
+        ("corrupt.jsonl.gz", gzip.compress(b"x" * 99, mtime=0)[:14] + b"\xff" * 40, "cannot be read"),
     ],
-    ids=["empty", "lfs-pointer", "cut-gzip", "not-parquet", "unknown-type", "all-broken"],
+    ids=["empty", "lfs-pointer", "cut-gzip", "not-parquet", "unknown-type", "all-broken", "corrupt-gzip"],
 )
 def test_an_unusable_file_is_an_error_that_names_the_field(
     tmp_path: Path, name: str, content: bytes, message: str
@@ -90,6 +91,27 @@ def test_an_unusable_file_is_an_error_that_names_the_field(
 def test_holding_out_everything_is_an_error_that_says_what_to_change(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpecError, match=r"evaluation\.num_prompts: 12 of 12 prompts would leave none"):
         load_prompts(a_spec(tmp_path, evaluation={"num_prompts": 12}))
+
+
+def test_duplicate_and_missing_ids_are_listed_and_so_are_duplicates_across_sets(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    rows = ['{"id": "x", "prompt": "a"}', '{"id": "x", "prompt": "b"}', '{"id": null, "prompt": "c"}']
+    first.write_text("\n".join([*rows, '{"id": "\\ud800", "prompt": "d"}', '{"id": 5, "prompt": "e\\udc00"}']))
+    second.write_text('{"id": 1, "prompt": "a"}\n{"id": 2, "prompt": "z"}')
+    sets = [{"path": str(file), "id_column": "id"} for file in (first, second)]
+    spec = a_spec(tmp_path, prompts={"sets": sets}, iterations=2, evaluation={"num_prompts": 0})
+    prompts, skipped = load_prompts(spec)
+    assert [(prompt.prompt_id, prompt.set) for prompt in prompts] == [("x", 0), ("2", 1)]
+    assert [item.id for item in skipped] == [*(f"first.jsonl:{line}" for line in (2, 3, 4, 5)), "second.jsonl:1"]
+    assert [skipped[0].reason, skipped[4].reason] == ["duplicate of first.jsonl:1"] * 2
+    assert "its id is None" in skipped[1].reason
+
+
+def test_the_lfs_pointer_of_a_real_repository_is_told_from_data(tmp_path: Path) -> None:
+    file = tmp_path / "named.jsonl"
+    file.write_bytes(outside_data("adversarial/lfs_pointer_named.jsonl.gz.txt").read_bytes())
+    with pytest.raises(InvalidSpecError, match="Git LFS pointer"):
+        load_prompts(a_spec(tmp_path, prompts=_set(file)))
 
 
 def test_every_naughty_string_is_a_prompt_or_a_listed_skip(tmp_path: Path) -> None:

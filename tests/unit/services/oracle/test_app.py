@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import tarfile
+from functools import partial
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from tests.support.data import outside_data
 from tests.support.fake_judge import FakeJudge
 
 LONGER = {"kind": "rules", "entry_point": "tests.support.rules:longer_is_better"}
-SETTINGS = OracleSettings(oracle_api_entry_points=("tests.support.",))
+SETTINGS = OracleSettings(oracle_entry_points=("tests.support.",))
 
 
 def a_request(**changes: Any) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def a_request(**changes: Any) -> dict[str, Any]:
 
 
 def post(body: Any = None, *, settings: OracleSettings = SETTINGS, pool: JudgePool | None = None, **kw: Any) -> Any:
-    app = oracle_app(settings, pool or JudgePool(build_judge))
+    app = oracle_app(settings, pool or JudgePool(partial(build_judge, entry_points=["tests.support."])))
 
     async def send() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
@@ -100,14 +101,14 @@ def test_a_judge_that_cannot_be_built_is_refused_naming_the_field(tmp_path: Any)
 def test_only_allowed_code_is_imported_for_a_request() -> None:
     for entry_point in ("os:system", "tests.supporters:rule", "subprocess:run"):
         detail = refused(post(a_request(judge=LONGER | {"entry_point": entry_point})), 403, "judge.entry_point")
-        assert "INPO_ORACLE_API_ENTRY_POINTS" in detail
+        assert "INPO_ORACLE_ENTRY_POINTS" in detail
     assert refused(post(a_request(), settings=OracleSettings()), 403, "judge.entry_point")
     models_only = OracleSettings(oracle_api_kinds=("pair_model",))
     refused(post(a_request(), settings=models_only), 403, "judge.kind")
 
 
 def test_too_many_comparisons_are_refused() -> None:
-    settings = OracleSettings(oracle_api_entry_points=("tests.support.",), oracle_api_max_comparisons=2)
+    settings = OracleSettings(oracle_entry_points=("tests.support.",), oracle_api_max_comparisons=2)
     refused(post(a_request(), settings=settings), 422, "items")
 
 
@@ -144,7 +145,7 @@ def test_no_file_of_the_json_test_suite_crashes_it() -> None:
 
 def test_every_naughty_string_is_judged_like_any_other() -> None:
     strings: list[str] = json.loads(outside_data("adversarial/blns.json").read_bytes())
-    pool = JudgePool(build_judge)
+    pool = JudgePool(partial(build_judge, entry_points=["tests.support."]))
     items = [
         {
             "id": text,

@@ -13,7 +13,7 @@ LONGER = "tests.support.rules:longer_is_better"
 
 
 def judge_of(entry_point: str, **params: object) -> Judge:
-    return build_judge(RulesJudge(entry_point=entry_point, params=params))
+    return build_judge(RulesJudge(entry_point=entry_point, params=params), entry_points=[""])
 
 
 def test_an_antisymmetric_rule_answers_the_same_in_both_orders() -> None:
