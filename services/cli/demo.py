@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from services.cli import demo_views
 from services.cli.client import Api
@@ -16,7 +15,7 @@ from services.cli.demo_report import Measure, Row, exact_game, report, style_cou
 from services.cli.failures import ApiError, UserError
 from services.cli.screen import screen
 from services.cli.up import running_system
-from services.cli.watching import ENDED, POLL_S, SLOWEST_POLL_S
+from services.cli.watching import ENDED, POLL_S, SLOWEST_POLL_S, progress_bar
 from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import Rollout
 from shared.contracts.runs import IterationView, RunDetail
@@ -95,7 +94,7 @@ class Demo:
         """
         rows = self.runs.setdefault(method, [])
         run = self.api.create_run(spec)
-        with _bar(self.console) as bar:
+        with progress_bar(self.console) as bar:
             task = bar.add_task(demo_views.TITLES[method], total=None)
             while True:
                 view = self._look(run.id, method, rows)
@@ -186,18 +185,6 @@ def _model(cache_dir: Path, console: Console) -> "DemoModel":
     from services.cli.demo_model import demo_model  # noqa: PLC0415  (torch takes seconds to import)
 
     return demo_model(cache_dir)
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 def _conclude(demo: Demo, out_dir: Path, seed: int) -> Path:

@@ -21,7 +21,7 @@ def follow(api: Api, run: str, console: Console, *, pause: Callable[[float], Non
 
     KeyboardInterrupt passes through: the run goes on without a watcher.
     """
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("waiting", total=None)
         shown: dict[int, bool] = {}
         wait_s = POLL_S
@@ -96,7 +96,8 @@ def _described(view: RunDetail) -> str:
     return f"iteration {view.progress.iteration}/{view.progress.num_iterations} {view.progress.phase}"
 
 
-def _bar(console: Console) -> Progress:
+def progress_bar(console: Console) -> Progress:
+    """One line that says what is under way, how much of it is done, and since when."""
     return Progress(
         SpinnerColumn(),
         TextColumn("[progress.description]{task.description}"),
