@@ -39,7 +39,14 @@ def main() -> None:
 def _show(measured: Sequence[Window], console: Console) -> None:
     table = Table(title="idle time of a demo iteration")
     items = (*OVERHEAD, REST)
-    for name in ("iteration", "wall s", "idle s", "idle share", *(f"{name} ms" for name in items)):
+    for name in (
+        "iteration",
+        "wall s",
+        "idle s",
+        "idle share",
+        "without evaluation",
+        *(f"{name} ms" for name in items),
+    ):
         table.add_column(name, justify="right")
     for window in measured:
         table.add_row(
@@ -47,6 +54,7 @@ def _show(measured: Sequence[Window], console: Console) -> None:
             f"{window.wall_s:.2f}",
             f"{window.idle_s:.3f}",
             f"{window.share:.1%}",
+            f"{window.without_evaluation_s / window.wall_s:.1%}",
             *(f"{1000 * window.items[name]:.0f}" for name in items),
         )
     console.print(table)

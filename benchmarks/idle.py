@@ -25,12 +25,16 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One iteration: its wall time, the idle part of it, and what the idle part was spent on."""
+    """One iteration: its wall time, the idle part of it, and what the idle part was spent on.
+
+    `without_evaluation_s` is the idle part when work on evaluations, which fills gaps, does not count as work.
+    """
 
     iteration: int
     wall_s: float
     idle_s: float
     items: dict[str, float]
+    without_evaluation_s: float
 
     @property
     def share(self) -> float:
@@ -66,15 +70,20 @@ def windows(spans: Sequence[Span]) -> list[Window]:
 
 
 def _window(spans: Sequence[Span], iteration: int, bounds: Interval) -> Window:
-    busy = merge(_clip(((span.start_s, span.end_s) for span in spans if span.name in WORK), bounds))
-    idle = _gaps(busy, bounds)
+    work = [span for span in spans if span.name in WORK]
+    idle = _idle(work, bounds)
     idle_s = length(idle)
     items: dict[str, float] = {}
     for name in OVERHEAD:
         covered = merge(_clip(((span.start_s, span.end_s) for span in spans if span.name == name), bounds))
         items[name] = sum(length(_clip(covered, gap)) for gap in idle)
     items["queue and waiting"] = max(0.0, idle_s - sum(items.values()))
-    return Window(iteration, bounds[1] - bounds[0], idle_s, items)
+    own = [span for span in work if span.name != "score" and "/evaluations/" not in span.fields.get("step", "")]
+    return Window(iteration, bounds[1] - bounds[0], idle_s, items, length(_idle(own, bounds)))
+
+
+def _idle(work: Iterable[Span], bounds: Interval) -> list[Interval]:
+    return _gaps(merge(_clip(((span.start_s, span.end_s) for span in work), bounds)), bounds)
 
 
 def merge(intervals: Iterable[Interval]) -> list[Interval]:
