@@ -6,6 +6,7 @@ infinity, no lone surrogate, not nested deeper than `MAX_DEPTH`. Nothing behind 
 
 import hashlib
 import hmac
+import ipaddress
 import json
 import math
 import time
@@ -28,7 +29,10 @@ _seconds = Histogram("inpo_http_request_seconds", "Time to answer a request.", [
 
 
 class Boundary:
-    """ASGI middleware; see the module's docstring. Health and readiness need no key, everything else does."""
+    """ASGI middleware; see the module's docstring. Health and readiness need no key, everything else does.
+
+    Without a key, requests must be addressed to this machine: pages of strangers cannot ask through a browser.
+    """
 
     def __init__(self, app: ASGIApp, *, api_key: str | None, max_body_bytes: int) -> None:
         self._app = app
@@ -56,6 +60,9 @@ class Boundary:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
+        if self._key_digest is None and not is_loopback(_host_name(headers.get("host", ""))):
+            await _misdirected()(scope, receive, send)
+            return
         if not self._allowed(scope["path"], headers.get("authorization", "")):
             await _unauthorized()(scope, receive, send)
             return
@@ -96,6 +103,28 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self._send(message)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own, out of reach for all others."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(header: str) -> str:
+    """The Host header without its port; an IPv6 address without its brackets."""
+    name = header.rpartition(":")[0] if header.rpartition(":")[2].isdecimal() else header
+    return name.removeprefix("[").removesuffix("]")
+
+
+def _misdirected() -> Response:
+    """Without a key only this machine may ask: a browser made to ask by a stranger names him as host."""
+    detail = "Without a key this service answers requests to 127.0.0.1 or localhost only; set INPO_API_KEY_FILE."
+    return problem_response(Problem(status=421, title="Misdirected request", detail=detail))
 
 
 def _digest(key: bytes) -> bytes:

@@ -6,7 +6,6 @@ serve(app, settings)                                                   # blocks 
 ```
 """
 
-import ipaddress
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from shared.contracts.problems import FieldError, Problem
-from shared.runtime.boundary import Boundary
+from shared.runtime.boundary import Boundary, is_loopback
 from shared.runtime.problems import ProblemError, add_handlers
 from shared.runtime.settings import Settings
 
@@ -86,7 +85,7 @@ def serve(app: FastAPI, settings: HttpSettings) -> None:
 
 def check_exposure(settings: HttpSettings) -> None:
     """`InsecureListenError` when the address is reachable from other machines and no key is set."""
-    if _is_loopback(settings.host) or settings.bearer_key() is not None:
+    if is_loopback(settings.host) or settings.bearer_key() is not None:
         return
     raise InsecureListenError(
         f"refusing to listen on {settings.host} without a key: set INPO_API_KEY_FILE to a file with a bearer key, "
@@ -122,12 +121,3 @@ def _usable(key: str, source: str) -> str:
     if not stripped or not stripped.isascii() or not stripped.isprintable():
         raise ValueError(f"{source} holds no usable key: one line of printable ASCII is expected")
     return stripped
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

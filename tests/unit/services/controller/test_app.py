@@ -41,7 +41,7 @@ def app(tmp_path: Path, queue: MemoryQueue, loop: ReconcileLoop) -> FastAPI:
 def _call(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
     async def call() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://controller") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
             return await client.request(method, path, **kwargs)
 
     return asyncio.run(call())

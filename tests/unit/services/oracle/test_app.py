@@ -36,7 +36,9 @@ def post(body: Any = None, *, settings: OracleSettings = SETTINGS, pool: JudgePo
     app = oracle_app(settings, pool or JudgePool(partial(build_judge, entry_points=["tests.support."])))
 
     async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1:8000"
+        ) as client:
             if body is not None:
                 return await client.post("/v1/judgments", json=body)
             return await client.post("/v1/judgments", **kw)

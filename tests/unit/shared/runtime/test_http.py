@@ -56,7 +56,9 @@ def an_app(settings: HttpSettings | None = None, **parts: str | None) -> FastAPI
 
 def ask(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
     async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1:8000"
+        ) as client:
             return await client.request(method, path, **kwargs)
 
     return asyncio.run(send())
@@ -236,3 +238,20 @@ def test_every_naughty_string_is_carried_or_refused_without_a_crash() -> None:
         assert echoed.json()["anything"] == {"text": text}
         assert ask(app, "POST", "/echo", content=text.encode(), headers=JSON).status_code in {400, 422}
         assert ask(app, "POST", "/echo", json={"number": text}).status_code in {200, 422}
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:8000", "127.1.2.3", "[::1]", "[::1]:8000"])
+def test_without_a_key_requests_to_this_machine_are_answered(host: str) -> None:
+    assert ask(an_app(), "GET", "/healthz", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "10.0.0.1", "127.0.0.1.evil.example", ""])
+def test_without_a_key_requests_to_another_host_are_refused_as_a_strangers_page_sends_them(host: str) -> None:
+    body = assert_problem(ask(an_app(), "POST", "/echo", json={"number": 1}, headers={"host": host}), 421)
+    assert "INPO_API_KEY_FILE" in body["detail"]
+
+
+def test_with_a_key_the_host_may_have_any_name() -> None:
+    app = an_app(HttpSettings(api_key=SecretStr("key")))
+    headers = {"host": "controller.cluster.local", "authorization": "Bearer key"}
+    assert ask(app, "GET", "/metrics", headers=headers).status_code == 200
