@@ -154,7 +154,7 @@ class EvaluationResult(Fact):
 
 
 class Commit(Fact):
-    """`commit.json`: an iteration happened, once. Names its weights and proves its artifacts."""
+    """`commit.json`: an iteration happened, once. Names its weights, records its artifacts' digests."""
 
     iteration: int
     weights: WeightVersion
