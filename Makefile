@@ -11,7 +11,7 @@ ARGS ?=
 export VENV
 
 .NOTPARALLEL:
-.PHONY: help setup demo up test check fmt fmt-check lint types arch docs bench clean
+.PHONY: help setup vllm demo up test check fmt fmt-check lint types arch docs bench clean
 
 help: ## this text
 	@echo "usage: make TARGET"
@@ -19,6 +19,9 @@ help: ## this text
 
 setup: ## install everything that requirements/cpu.lock names into .venv (the other targets do it when needed)
 	@scripts/setup
+
+vllm: ## install vLLM's CPU server into .venv-vllm, an environment of its own (needs libnuma1); about 2 GB
+	@scripts/setup-vllm
 
 demo: setup ## a tiny model learns a cyclic preference on this machine; ARGS="--help" shows the options
 	@$(BIN)/inpo demo $(ARGS)
