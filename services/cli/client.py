@@ -11,6 +11,7 @@ from services.cli.failures import ApiError, UserError
 from shared.contracts.problems import Problem
 from shared.contracts.runs import IterationList, RunDetail, RunList, WeightsList
 from shared.contracts.spec import RunSpec
+from shared.runtime.access import read_keys
 
 TIMEOUT_S = 30.0
 CREATE_TIMEOUT_S = 600.0  # creating a run may download its prompts
@@ -93,13 +94,13 @@ def _of(run: str) -> str:
 
 
 def bearer_key(key_file: Path | None, key: str | None) -> str | None:
-    """The key of INPO_API_KEY_FILE (its first line), else that of INPO_API_KEY."""
+    """The first key of INPO_API_KEY_FILE, which may be a service's own key file, else that of INPO_API_KEY."""
     if key_file is None:
         return key or None
     try:
-        return key_file.read_text().splitlines()[0].strip()
-    except (OSError, UnicodeDecodeError, IndexError) as error:
-        raise UserError(f"INPO_API_KEY_FILE: cannot read a key from {key_file}: {error}") from None
+        return read_keys(key_file)[0].secret
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _refusal(url: str, answer: httpx.Response) -> ApiError:
@@ -109,6 +110,8 @@ def _refusal(url: str, answer: httpx.Response) -> ApiError:
         return _foreign(url, answer)
     if problem.status == 401:
         message = f"{url} wants a key: set INPO_API_KEY_FILE (or INPO_API_KEY) to the controller's"
+    elif problem.status == 403:
+        message = f"{problem.title}: {problem.detail} The key is the first of INPO_API_KEY_FILE, or INPO_API_KEY"
     elif problem.errors:
         message = "\n".join([f"{problem.title}:", *(f"  {item.field}: {item.message}" for item in problem.errors)])
     else:

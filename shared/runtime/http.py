@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from shared.contracts.problems import FieldError, Problem
+from shared.runtime.access import Keyring, read_keys, single_key
 from shared.runtime.boundary import Boundary, is_loopback
 from shared.runtime.problems import ProblemError, add_handlers
 from shared.runtime.settings import Settings
@@ -37,29 +38,31 @@ class HttpSettings(Settings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; beyond loopback a key is required.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
-    api_key_file: Path | None = Field(default=None, description="File whose first line is the bearer key.")
-    api_key: SecretStr | None = Field(default=None, description="The bearer key itself; prefer `api_key_file`.")
+    api_key_file: Path | None = Field(
+        default=None, description="File of bearer keys: a line `KEY`, or `scope[,scope] KEY` (read, operate, judge)."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="A bearer key with all scopes; prefer `api_key_file`, which goes before it."
+    )
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Larger request bodies are refused (413).")
 
-    def bearer_key(self) -> str | None:
-        """The key that clients must send; None when none is set. ValueError names a file without a usable key."""
-        if self.api_key_file is None:
-            return _usable(self.api_key.get_secret_value(), "INPO_API_KEY") if self.api_key is not None else None
-        try:
-            lines = self.api_key_file.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"INPO_API_KEY_FILE: cannot read {self.api_key_file}: {error}") from error
-        return _usable(lines[0] if lines else "", f"INPO_API_KEY_FILE ({self.api_key_file})")
+    def keyring(self) -> Keyring | None:
+        """The keys that clients may send; None when none are set. ValueError names what is wrong, never a key."""
+        if self.api_key_file is not None:
+            return Keyring(read_keys(self.api_key_file), "key file")
+        if self.api_key is not None:
+            return Keyring([single_key(self.api_key.get_secret_value(), "INPO_API_KEY")], "INPO_API_KEY")
+        return None
 
 
 def create_app(title: str, settings: HttpSettings, *, ready: Readiness) -> FastAPI:
-    """A service's app: problem+json for every error, bearer key, strict bodies, health, readiness and metrics.
+    """A service's app: problem+json for every error, keys with scopes, strict bodies, health, readiness and metrics.
 
     `ready` maps the parts that the service needs to what is wrong with them now, None where nothing is; it is called
     in a thread and may block. `/healthz` and `/readyz` are open, all else is behind the key when one is set.
     """
     documented: dict[int | str, dict[str, Any]] = {"default": {"model": Problem}, 422: {"model": Problem}}
-    boundary = Middleware(Boundary, api_key=settings.bearer_key(), max_body_bytes=settings.max_body_bytes)
+    boundary = Middleware(Boundary, keys=settings.keyring(), max_body_bytes=settings.max_body_bytes)
     app = FastAPI(title=title, responses=documented, middleware=[boundary], redoc_url=None)
     add_handlers(app)
     _add_operations(app, ready)
@@ -85,7 +88,7 @@ def serve(app: FastAPI, settings: HttpSettings) -> None:
 
 def check_exposure(settings: HttpSettings) -> None:
     """`InsecureListenError` when the address is reachable from other machines and no key is set."""
-    if is_loopback(settings.host) or settings.bearer_key() is not None:
+    if is_loopback(settings.host) or settings.keyring() is not None:
         return
     raise InsecureListenError(
         f"refusing to listen on {settings.host} without a key: set INPO_API_KEY_FILE to a file with a bearer key, "
@@ -114,10 +117,3 @@ def _add_operations(app: FastAPI, ready: Readiness) -> None:
     app.add_api_route("/healthz", healthz, tags=["operations"])
     app.add_api_route("/readyz", readyz, tags=["operations"])
     app.add_api_route("/metrics", metrics, tags=["operations"])
-
-
-def _usable(key: str, source: str) -> str:
-    stripped = key.strip()
-    if not stripped or not stripped.isascii() or not stripped.isprintable():
-        raise ValueError(f"{source} holds no usable key: one line of printable ASCII is expected")
-    return stripped

@@ -100,13 +100,15 @@ def test_an_empty_list_of_runs_is_a_list() -> None:
     assert FakeController({"GET /v1/runs": [RunList(runs=[])]}).api().runs().runs == []
 
 
-def test_the_key_is_the_first_line_of_the_file_and_else_the_variable(tmp_path: Path) -> None:
+def test_the_key_is_the_first_of_the_file_and_else_the_variable(tmp_path: Path) -> None:
+    """The file may be the services' own: scopes stand before the keys, and the first key is taken."""
     file = tmp_path / "key"
-    file.write_text("from-file\nsecond line\n")
-    assert bearer_key(file, "from-variable") == "from-file"
+    for text in ("from-file\nsecond\n", "# all\n\nread,operate from-file\njudge another\n"):
+        file.write_text(text)
+        assert bearer_key(file, "from-variable") == "from-file"
     assert bearer_key(None, "from-variable") == "from-variable"
     assert bearer_key(None, "") is None
     file.write_text("")
     for unusable in (file, tmp_path / "none"):
-        with pytest.raises(UserError, match="INPO_API_KEY_FILE: cannot read a key"):
+        with pytest.raises(UserError, match="INPO_API_KEY_FILE"):
             bearer_key(unusable, None)
