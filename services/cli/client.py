@@ -11,6 +11,7 @@ from services.cli.failures import ApiError, UserError
 from shared.contracts.problems import Problem
 from shared.contracts.runs import IterationList, RunDetail, RunList, WeightsList
 from shared.contracts.spec import RunSpec
+from shared.contracts.weights import PromotedWeights, Promotion
 from shared.runtime.access import read_keys
 
 TIMEOUT_S = 30.0
@@ -65,6 +66,18 @@ class Api:
     def weights(self) -> WeightsList:
         """`GET /v1/weights`."""
         return self._ask("GET", "/v1/weights", WeightsList)
+
+    def promoted(self) -> PromotedWeights:
+        """`GET /v1/weights/promoted`."""
+        return self._ask("GET", "/v1/weights/promoted", PromotedWeights)
+
+    def promote(self, run: str, number: int) -> Promotion:
+        """`POST /v1/weights/{run}@{number}:promote`."""
+        return self._ask("POST", f"/v1/weights/{quote(run, safe='')}@{number}:promote", Promotion)
+
+    def roll_back(self) -> Promotion:
+        """`POST /v1/weights:rollback`."""
+        return self._ask("POST", "/v1/weights:rollback", Promotion)
 
     def _ask(
         self, method: str, path: str, model: type[ModelT], *, body: bytes | None = None, timeout_s: float = TIMEOUT_S

@@ -14,8 +14,9 @@ from services.controller.loop import ReconcileLoop
 from services.controller.prompts import InvalidSpecError
 from services.controller.runs import RunRepository, UnknownRunError, allowed, intent_of
 from services.controller.settings import ControllerSettings
+from services.controller.weights import weights_router
 from shared.contracts.problems import FieldError
-from shared.contracts.runs import IterationList, PairPage, RunDetail, RunList, RunRecord, WeightsList
+from shared.contracts.runs import IterationList, PairPage, RunDetail, RunList, RunRecord
 from shared.contracts.spec import RunSpec
 from shared.contracts.work import Event
 from shared.runtime.http import ProblemError, create_app
@@ -44,7 +45,8 @@ def controller_app(
 
     app = create_app("INPO controller", settings, ready=ready)
     app.include_router(_runs(repository, queue))
-    app.include_router(_contents(repository, store))
+    app.include_router(_contents(repository))
+    app.include_router(weights_router(repository, store))
     app.include_router(_events(repository, events))
     return app
 
@@ -96,7 +98,7 @@ def _runs(repository: RunRepository, queue: Queue) -> APIRouter:
     return router
 
 
-def _contents(repository: RunRepository, store: DirectoryStore) -> APIRouter:
+def _contents(repository: RunRepository) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["contents"])
 
     @router.get("/runs/{run_id}/iterations")
@@ -113,11 +115,6 @@ def _contents(repository: RunRepository, store: DirectoryStore) -> APIRouter:
     ) -> PairPage:
         """Preference pairs of an iteration, in an order that never changes."""
         return repository.pairs(_record(repository, run_id), iteration, offset, limit)
-
-    @router.get("/weights")
-    def get_weights() -> WeightsList:
-        """Committed weight versions: ordinary Hugging Face directories."""
-        return repository.weights(store)
 
     return router
 

@@ -35,8 +35,10 @@ def scope_of(method: str, path: str) -> Scope | None:
     """The scope that a request, or a route's template, needs; None for health and readiness, which are open."""
     if path in OPEN_PATHS:
         return None
-    special = next((scope for prefix, scope in _BY_PREFIX if path.startswith(prefix)), None)
-    return special or ("read" if method in _SAFE_METHODS else "operate")
+    for prefix, scope in _BY_PREFIX:
+        if path.startswith(prefix):
+            return scope
+    return "read" if method in _SAFE_METHODS else "operate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from services.cli.client import Api
 from shared.contracts.records import Commit, Estimate, EvaluationResult, Sample
 from shared.contracts.runs import IterationView, Progress, RunDetail, RunState
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import Promotion, WeightVersion
 from tests.support.specs import a_spec
 
 Answer = BaseModel | httpx.Response | BaseException
@@ -66,6 +66,13 @@ def an_iteration(number: int, *, measured: bool = True, **changes: object) -> It
     )
     evaluation = an_evaluation(number, **changes) if measured else None
     return IterationView(iteration=number, commit=commit if number else None, evaluation=evaluation)
+
+
+def a_promotion(number: int) -> Promotion:
+    """A version promoted as the first one."""
+    return Promotion(
+        number=1, action="promote", version=a_version(number), at="2025-01-01T12:00:00+00:00", by="me", previous=None
+    )
 
 
 class FakeController:
