@@ -29,7 +29,7 @@ Two places: a service's **settings** are environment variables with the prefix `
 
 SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("Every service", "", Settings),
-    ("Services with an HTTP API", "The controller and the oracle.", HttpSettings),
+    ("Services with an HTTP API", "The controller, the oracle and the policy.", HttpSettings),
     ("Controller", "", ControllerSettings),
     ("Policy", "", PolicySettings),
     ("Oracle", "", OracleSettings),
