@@ -8,20 +8,23 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.controller.actions import declare
+from services.controller.actions import declare, declared
 from services.controller.checks import check_models
 from services.controller.loop import ReconcileLoop
 from services.controller.prompts import InvalidSpecError
-from services.controller.runs import RunRepository, UnknownRunError, allowed, intent_of
+from services.controller.runs import RunRepository, UnknownRunError, allowed
 from services.controller.settings import ControllerSettings
 from services.controller.weights import weights_router
 from shared.contracts.problems import FieldError
+from shared.contracts.records import Intent
 from shared.contracts.runs import IterationList, PairPage, RunDetail, RunList, RunRecord
 from shared.contracts.spec import RunSpec
 from shared.contracts.work import Event
 from shared.runtime.http import ProblemError, create_app
+from shared.runtime.requests import Identity
 from shared.store.artifacts import DirectoryStore
 from shared.store.queue import Queue, QueueUnavailableError
+from shared.store.requests import RequestLedger
 
 RunId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,80}$")]
 
@@ -43,7 +46,7 @@ def controller_app(
             redis = str(error)
         return {"redis": redis, "reconciler": loop.last_error}
 
-    app = create_app("INPO controller", settings, ready=ready)
+    app = create_app("INPO controller", settings, ready=ready, ledger=RequestLedger(store))
     app.include_router(_runs(repository, queue))
     app.include_router(_contents(repository))
     app.include_router(weights_router(repository, store))
@@ -62,11 +65,11 @@ def _runs(repository: RunRepository, queue: Queue) -> APIRouter:
     router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
     @router.post("", status_code=201)
-    def create_run(spec: RunSpec) -> RunDetail:
+    def create_run(spec: RunSpec, identity: Identity) -> RunDetail:
         """Create a run. It starts at once, or when the runs before it have ended."""
         try:
             check_models(spec)
-            record = repository.create(spec)
+            record = repository.create(spec, identity)
         except InvalidSpecError as error:
             wrong = FieldError(field=error.field, message=error.message)
             raise ProblemError(422, "Invalid run", str(error), errors=[wrong]) from error
@@ -84,13 +87,14 @@ def _runs(repository: RunRepository, queue: Queue) -> APIRouter:
         return repository.detail(_record(repository, run_id))
 
     @router.post("/{run_id}:{action}")
-    def change_run(run_id: RunId, action: Literal["pause", "resume", "cancel"]) -> RunDetail:
+    def change_run(run_id: RunId, action: Literal["pause", "resume", "cancel"], identity: Identity) -> RunDetail:
         """Pause (what a worker has in hand is finished, all else waits), resume or cancel a run."""
         record = _record(repository, run_id)
         state = repository.view(record).state
-        if not allowed(state, action):
+        request = identity.digest if identity is not None else None
+        if not allowed(state, action) and not declared(repository.store, run_id, request):
             raise ProblemError(409, "Not now", f"cannot {action} a run that is {state}")
-        declare(repository.store, queue, run_id, intent_of(action))
+        declare(repository.store, queue, run_id, Intent(action=action, request=request))
         if action != "resume":
             queue.drop(run_id)
         return repository.detail(record)

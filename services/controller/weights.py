@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 
 from services.controller.observer import committed_version
 from services.controller.runs import RunRepository, UnknownRunError
 from shared.contracts.runs import WeightsList
 from shared.contracts.weights import PromotedWeights, Promotion, WeightVersion
 from shared.runtime.http import ProblemError
-from shared.runtime.requests import caller
+from shared.runtime.requests import Caller, Identity
 from shared.store import promotions
 from shared.store.artifacts import DirectoryStore
+from shared.store.requests import RequestIdentity
 from shared.store.weights import WeightsError, manifest_digest, read_manifest
 
 VersionName = Annotated[
@@ -21,7 +22,6 @@ VersionName = Annotated[
         description="`run@number`: a run's id and the number of a committed weight version of it.",
     ),
 ]
-Caller = Annotated[str, Depends(caller)]
 
 
 def weights_router(repository: RunRepository, store: DirectoryStore) -> APIRouter:
@@ -39,18 +39,18 @@ def weights_router(repository: RunRepository, store: DirectoryStore) -> APIRoute
         return PromotedWeights(current=promotions.current(store), history=promotions.history(store))
 
     @router.post("/{version}:promote")
-    def promote_weights(version: VersionName, by: Caller) -> Promotion:
+    def promote_weights(version: VersionName, by: Caller, identity: Identity) -> Promotion:
         """Make a committed version the one that `/v1/completions` of the policy service answers with.
 
         Runs are not touched by it. Promoting what is promoted already changes nothing.
         """
-        return promotions.promote(store, _promotable(repository, store, version), by=by)
+        return promotions.promote(store, _promotable(repository, store, version), by=by, request=_digest(identity))
 
     @router.post(":rollback")
-    def roll_back_weights(by: Caller) -> Promotion:
+    def roll_back_weights(by: Caller, identity: Identity) -> Promotion:
         """Return to the promotion before the present one; asked again, to the one before that."""
         try:
-            return promotions.roll_back(store, by=by)
+            return promotions.roll_back(store, by=by, request=_digest(identity))
         except promotions.NothingPromotedError as error:
             raise ProblemError(409, "Nothing to return to", str(error)) from None
 
@@ -75,3 +75,7 @@ def _promotable(repository: RunRepository, store: DirectoryStore, name: str) -> 
     if digest != version.digest:
         raise ProblemError(409, "Weights damaged", f"{version.directory} has another manifest than was committed")
     return version
+
+
+def _digest(identity: RequestIdentity | None) -> str | None:
+    return None if identity is None else identity.digest

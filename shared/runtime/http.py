@@ -20,8 +20,10 @@ from starlette.responses import Response
 from shared.contracts.problems import FieldError, Problem
 from shared.runtime.access import Keyring, read_keys, single_key
 from shared.runtime.boundary import Boundary, is_loopback
+from shared.runtime.idempotency import Idempotency
 from shared.runtime.problems import ProblemError, add_handlers
 from shared.runtime.settings import Settings
+from shared.store.requests import RequestLedger
 
 __all__ = ["HttpSettings", "InsecureListenError", "ProblemError", "check_exposure", "create_app", "serve"]
 
@@ -55,15 +57,18 @@ class HttpSettings(Settings):
         return None
 
 
-def create_app(title: str, settings: HttpSettings, *, ready: Readiness) -> FastAPI:
+def create_app(title: str, settings: HttpSettings, *, ready: Readiness, ledger: RequestLedger | None = None) -> FastAPI:
     """A service's app: problem+json for every error, keys with scopes, strict bodies, health, readiness and metrics.
 
     `ready` maps the parts that the service needs to what is wrong with them now, None where nothing is; it is called
-    in a thread and may block. `/healthz` and `/readyz` are open, all else is behind the key when one is set.
+    in a thread and may block. With a `ledger`, every POST may carry an Idempotency-Key. `/healthz` and `/readyz` are
+    open, all else needs a key when there are keys.
     """
     documented: dict[int | str, dict[str, Any]] = {"default": {"model": Problem}, 422: {"model": Problem}}
-    boundary = Middleware(Boundary, keys=settings.keyring(), max_body_bytes=settings.max_body_bytes)
-    app = FastAPI(title=title, responses=documented, middleware=[boundary], redoc_url=None)
+    layers = [Middleware(Boundary, keys=settings.keyring(), max_body_bytes=settings.max_body_bytes)]
+    if ledger is not None:
+        layers.append(Middleware(Idempotency, ledger=ledger))
+    app = FastAPI(title=title, responses=documented, middleware=layers, redoc_url=None)
     add_handlers(app)
     _add_operations(app, ready)
     return app

@@ -15,6 +15,7 @@ runs/<run>/evaluations/0003/…                         step: plan, rollouts, ju
 runs/<run>/weights/0003-<token>/                      Hugging Face directory, canary.json, manifest.json last
 runs/<run>/scratch/…                                  checkpoints inside an iteration; the only mutable thing
 promotions/0004.json                                  Promotion
+idempotency/<digest>/…                                see `shared.store.requests`; forgotten after two days
 ```
 """
 

@@ -98,4 +98,4 @@ class FakeController:
 
 def an_api(handler: Callable[[httpx.Request], httpx.Response], key: str | None = None) -> Api:
     """A client whose requests the handler answers."""
-    return Api("http://127.0.0.1:1", key, transport=httpx.MockTransport(handler))
+    return Api("http://127.0.0.1:1", key, transport=httpx.MockTransport(handler), pause=lambda seconds: None)
