@@ -4,11 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from services.controller import examples
 from services.controller.observer import committed_version
 from services.controller.runs import RunRepository, UnknownRunError
 from shared.contracts.runs import WeightsList
 from shared.contracts.weights import PromotedWeights, Promotion, WeightVersion
 from shared.runtime.http import ProblemError
+from shared.runtime.openapi import examples as described
+from shared.runtime.openapi import refusals
 from shared.runtime.requests import Caller, Identity
 from shared.store import promotions
 from shared.store.artifacts import DirectoryStore
@@ -19,6 +22,7 @@ VersionName = Annotated[
     str,
     Path(
         pattern=r"^[a-z0-9][a-z0-9-]{0,80}@(0|[1-9][0-9]{0,5})$",
+        examples=[examples.VERSION_NAME],
         description="`run@number`: a run's id and the number of a committed weight version of it.",
     ),
 ]
@@ -28,17 +32,23 @@ def weights_router(repository: RunRepository, store: DirectoryStore) -> APIRoute
     """`/v1/weights`."""
     router = APIRouter(prefix="/v1/weights", tags=["weights"])
 
-    @router.get("")
+    @router.get("", openapi_extra=described(response=examples.WEIGHTS))
     def list_weights() -> WeightsList:
         """Committed weight versions: ordinary Hugging Face directories."""
         return repository.weights(store)
 
-    @router.get("/promoted")
+    @router.get("/promoted", openapi_extra=described(response=examples.PROMOTED))
     def get_promoted() -> PromotedWeights:
         """What the policy service answers outsiders with, and what it answered with before."""
         return PromotedWeights(current=promotions.current(store), history=promotions.history(store))
 
-    @router.post("/{version}:promote")
+    @router.post(
+        "/{version}:promote",
+        responses=refusals(
+            {404: "The run has no committed version of this number.", 409: "The weights are not what was committed."}
+        ),
+        openapi_extra=described(response=examples.PROMOTION),
+    )
     def promote_weights(version: VersionName, by: Caller, identity: Identity) -> Promotion:
         """Make a committed version the one that `/v1/completions` of the policy service answers with.
 
@@ -46,7 +56,11 @@ def weights_router(repository: RunRepository, store: DirectoryStore) -> APIRoute
         """
         return promotions.promote(store, _promotable(repository, store, version), by=by, request=_digest(identity))
 
-    @router.post(":rollback")
+    @router.post(
+        ":rollback",
+        responses=refusals({409: "Nothing was promoted before."}),
+        openapi_extra=described(response=examples.PROMOTION),
+    )
     def roll_back_weights(by: Caller, identity: Identity) -> Promotion:
         """Return to the promotion before the present one; asked again, to the one before that."""
         try:

@@ -7,20 +7,22 @@ serve(app, settings)                                                   # blocks 
 """
 
 from collections.abc import Callable, Mapping
+from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field, SecretStr
 from starlette.middleware import Middleware
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from shared.contracts.problems import FieldError, Problem
+from shared.contracts.problems import FieldError
+from shared.runtime import docs_page
 from shared.runtime.access import Keyring, read_keys, single_key
 from shared.runtime.boundary import Boundary, is_loopback
 from shared.runtime.idempotency import Idempotency
+from shared.runtime.openapi import describe, examples, refusals
 from shared.runtime.problems import ProblemError, add_handlers
 from shared.runtime.settings import Settings
 from shared.store.requests import RequestLedger
@@ -64,11 +66,19 @@ def create_app(title: str, settings: HttpSettings, *, ready: Readiness, ledger: 
     in a thread and may block. With a `ledger`, every POST may carry an Idempotency-Key. `/healthz` and `/readyz` are
     open, all else needs a key when there are keys.
     """
-    documented: dict[int | str, dict[str, Any]] = {"default": {"model": Problem}, 422: {"model": Problem}}
-    layers = [Middleware(Boundary, keys=settings.keyring(), max_body_bytes=settings.max_body_bytes)]
+    keys = settings.keyring()
+    layers = [Middleware(Boundary, keys=keys, max_body_bytes=settings.max_body_bytes)]
     if ledger is not None:
         layers.append(Middleware(Idempotency, ledger=ledger))
-    app = FastAPI(title=title, responses=documented, middleware=layers, redoc_url=None)
+    app = FastAPI(
+        title=title,
+        version=installed_version("inpo"),
+        middleware=layers,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    describe(app, with_keys=keys is not None, with_ledger=ledger is not None)
     add_handlers(app)
     _add_operations(app, ready)
     return app
@@ -102,11 +112,11 @@ def check_exposure(settings: HttpSettings) -> None:
 
 
 def _add_operations(app: FastAPI, ready: Readiness) -> None:
-    def healthz() -> dict[str, str]:
+    def get_health() -> dict[str, str]:
         """The process answers; nothing else is claimed."""
         return {"status": "ok"}
 
-    def readyz() -> dict[str, str]:
+    def get_readiness() -> dict[str, str]:
         """200 when every part works, 503 with the parts that do not."""
         failing = {part: reason for part, reason in ready().items() if reason is not None}
         if failing:
@@ -115,10 +125,21 @@ def _add_operations(app: FastAPI, ready: Readiness) -> None:
             raise ProblemError(503, "Not ready", detail, retryable=True, errors=errors)
         return {"status": "ready"}
 
-    def metrics() -> Response:
+    def get_metrics() -> Response:
         """Prometheus text format."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    app.add_api_route("/healthz", healthz, tags=["operations"])
-    app.add_api_route("/readyz", readyz, tags=["operations"])
-    app.add_api_route("/metrics", metrics, tags=["operations"])
+    def get_docs() -> Response:
+        """The description of this API as a page."""
+        return HTMLResponse(docs_page.render(app.openapi()))
+
+    app.add_api_route("/healthz", get_health, tags=["operations"], openapi_extra=examples(response={"status": "ok"}))
+    app.add_api_route(
+        "/readyz",
+        get_readiness,
+        tags=["operations"],
+        responses=refusals({503: "A part that the service needs does not work; `errors` names it."}),
+        openapi_extra=examples(response={"status": "ready"}),
+    )
+    app.add_api_route("/metrics", get_metrics, tags=["operations"], response_class=PlainTextResponse)
+    app.add_api_route("/docs", get_docs, include_in_schema=False)

@@ -148,7 +148,7 @@ def test_a_controller_that_died_between_making_the_run_and_answering_makes_no_se
 
 
 def test_a_pause_that_got_no_answer_can_be_sent_again(system: System, tmp_path: Path) -> None:
-    """Redis goes away after the intent is written: 503. Sent again, the request finds its work done and adds nothing."""
+    """Redis goes away after the intent is written: 503. Sent again, the request finds its work done and adds none."""
     run = system.post("/v1/runs", json=a_spec_body(tmp_path)).json()["id"]
     system.queue.failures = 1
     assert system.post(f"/v1/runs/{run}:pause").status_code == 503

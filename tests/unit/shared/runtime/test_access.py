@@ -31,10 +31,14 @@ def key_file(folder: Path, text: str = FILE) -> Path:
 def an_app(settings: HttpSettings) -> FastAPI:
     """One route of each scope."""
     app = create_app("test", settings, ready=dict)
-    app.add_api_route("/v1/things", lambda: "seen")
-    app.add_api_route("/v1/things", lambda: "made", methods=["POST"])
-    app.add_api_route("/v1/judgments", lambda: "judged", methods=["POST"])
-    app.add_api_route("/v1/comparisons:lease", lambda: "leased", methods=["POST"])
+    routes = [
+        ("GET", "/v1/things"),
+        ("POST", "/v1/things"),
+        ("POST", "/v1/judgments"),
+        ("POST", "/v1/comparisons:lease"),
+    ]
+    for number, (method, path) in enumerate(routes):
+        app.add_api_route(path, lambda: "answered", methods=[method], name=f"route_{number}")
     return app
 
 
