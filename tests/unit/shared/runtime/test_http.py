@@ -5,7 +5,6 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -108,7 +107,7 @@ def test_an_unexpected_error_is_logged_with_its_reason_and_answered_without_it()
 
 
 def test_with_a_key_everything_but_health_and_readiness_needs_it() -> None:
-    app = an_app(HttpSettings(api_key=SecretStr("open sesame")))
+    app = an_app(HttpSettings(api_key=SecretStr("open-sesame")))
     for path in ("/metrics", "/docs", "/openapi.json", "/nowhere", "/fails/problem"):
         refused = ask(app, "GET", path)
         assert_problem(refused, 401)
@@ -120,32 +119,19 @@ def test_with_a_key_everything_but_health_and_readiness_needs_it() -> None:
 @pytest.mark.parametrize(
     ("header", "status"),
     [
-        ("Bearer open sesame", 200),
-        ("bearer open sesame", 200),
-        ("Bearer open", 401),
-        ("Basic open sesame", 401),
-        ("open sesame", 401),
+        ("Bearer open-sesame", 200),
+        ("bearer open-sesame", 200),
+        ("Bearer open-", 401),
+        ("Basic open-sesame", 401),
+        ("open-sesame", 401),
         ("Bearer ", 401),
         ("Bearer é", 401),
     ],
 )
 def test_only_the_right_bearer_key_is_let_in(header: str, status: int) -> None:
-    app = an_app(HttpSettings(api_key=SecretStr("open sesame")))
+    app = an_app(HttpSettings(api_key=SecretStr("open-sesame")))
     response = ask(app, "GET", "/metrics", headers={"authorization": header.encode("latin-1")})
     assert response.status_code == status
-
-
-def test_the_key_comes_from_the_first_line_of_the_key_file(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("from the file\n")
-    assert HttpSettings(api_key_file=tmp_path / "key", api_key=SecretStr("ignored")).bearer_key() == "from the file"
-
-
-@pytest.mark.parametrize("content", ["", "\n", "clé\n", None])
-def test_an_unusable_key_file_is_an_error_that_names_the_setting(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "key").write_text(content)
-    with pytest.raises(ValueError, match="INPO_API_KEY_FILE"):
-        HttpSettings(api_key_file=tmp_path / "key").bearer_key()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
