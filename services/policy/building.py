@@ -12,10 +12,27 @@ from services.policy.worker import GenerateHandler
 from shared.runtime.entry_points import named
 from shared.store.artifacts import DirectoryStore
 
+ENGINES = {
+    "transformers": "services.policy.transformers_engine:TransformersEngine",
+    "vllm": "services.policy.vllm.engine:VllmEngine",
+}
+
 
 def build_handler(settings: PolicySettings, store: DirectoryStore) -> GenerateHandler:
     """The handler of `generate` items, with the engine and tokenizer of the settings; `ValueError` for a wrong name."""
-    engine = cast(Callable[[PolicySettings], Engine], named("engine", settings.engine))(settings)
+    engine = cast(Callable[[PolicySettings], Engine], named("engine", engine_name(settings)))(settings)
     load_tokenizer = cast(Callable[[Path], Tokenizer], named("tokenizer", settings.tokenizer))
     gate = Gate(engine, lambda version: store.path(version.directory))
     return GenerateHandler(store, gate, load_tokenizer)
+
+
+def engine_name(settings: PolicySettings) -> str:
+    """The engine as `module:callable`."""
+    return ENGINES.get(settings.engine, settings.engine)
+
+
+def num_loops(settings: PolicySettings) -> int:
+    """Worker loops of this process, over one gate: a server that batches by itself wants several shards at once."""
+    if settings.concurrency is not None:
+        return settings.concurrency
+    return 1 if engine_name(settings) == ENGINES["transformers"] else 4
