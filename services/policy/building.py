@@ -1,6 +1,8 @@
 """The parts of the worker that settings name: found by entry point, so that torch is imported only when it is used."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +12,9 @@ from services.policy.prompts import Tokenizer
 from services.policy.settings import PolicySettings
 from services.policy.worker import GenerateHandler
 from shared.runtime.entry_points import named
+from shared.runtime.worker import Limits, Worker
 from shared.store.artifacts import DirectoryStore
+from shared.store.redis_queue import RedisQueue
 
 ENGINES = {
     "transformers": "services.policy.transformers_engine:TransformersEngine",
@@ -24,6 +28,25 @@ def build_handler(settings: PolicySettings, store: DirectoryStore) -> GenerateHa
     load_tokenizer = cast(Callable[[Path], Tokenizer], named("tokenizer", settings.tokenizer))
     gate = Gate(engine, lambda version: store.path(version.directory))
     return GenerateHandler(store, gate, load_tokenizer)
+
+
+def run_loops(settings: PolicySettings, store: DirectoryStore, handler: GenerateHandler, stop: threading.Event) -> None:
+    """Work in `num_loops` loops until told to stop; a loop that breaks stops the others, and its error is raised."""
+    limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
+    num = num_loops(settings)
+
+    def run(index: int) -> None:
+        # A consumer of its own: an item is held by one loop, not by one process.
+        consumer = f"{settings.consumer('policy')}-{index}"
+        queue = RedisQueue(settings.redis_url, consumer=consumer, lease_s=settings.lease_s)
+        try:
+            Worker(queue, store, ["generate"], handler, limits).run(stop)
+        finally:
+            stop.set()
+
+    with ThreadPoolExecutor(num, thread_name_prefix="loop") as pool:
+        for loop in [pool.submit(run, index) for index in range(num)]:
+            loop.result()
 
 
 def engine_name(settings: PolicySettings) -> str:

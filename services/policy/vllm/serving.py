@@ -5,6 +5,7 @@
 
 import argparse
 import ctypes.util
+import json
 import os
 import socket
 import sys
@@ -47,7 +48,7 @@ class ServerOptions:
 
 
 def vllm_python(root: Path) -> Path:
-    """The Python that has vLLM: `INPO_VLLM_PYTHON`, else `.venv-vllm` below `root`; `ServingError` when there is none."""
+    """`INPO_VLLM_PYTHON`, else the one of `.venv-vllm` below `root`; `ServingError` when it does not exist."""
     named = os.environ.get(PYTHON)
     found = Path(named) if named else root / ".venv-vllm" / "bin" / "python"
     if not found.exists():
@@ -87,7 +88,7 @@ def arguments(python: Path, options: ServerOptions) -> list[str]:
     if options.device == "cpu":
         # A seeded request whose prompt is computed in pieces ends the engine of vLLM 0.32 on a CPU: its generator
         # cannot be wound back. So prompts are computed whole.
-        length = options.max_model_len or 2048
+        length = options.max_model_len or _context(options.model)
         command += [
             "--enforce-eager",
             "--no-enable-chunked-prefill",
@@ -126,6 +127,12 @@ def environment(options: ServerOptions, base: Mapping[str, str]) -> dict[str, st
     if options.api_key_file is not None:
         found["VLLM_API_KEY"] = _key(options.api_key_file)
     return found
+
+
+def _context(model: Path) -> int:
+    config = json.loads((model / "config.json").read_bytes())
+    context = config.get("text_config", config).get("max_position_embeddings")
+    return context if isinstance(context, int) else 2048
 
 
 def _key(file: Path) -> str:
