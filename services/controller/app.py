@@ -48,7 +48,7 @@ def controller_app(
         return _record(repository, run_id).id
 
     app = create_app("INPO controller", settings, ready=ready, ledger=RequestLedger(store))
-    app.include_router(_runs(repository, queue))
+    app.include_router(_runs(repository, queue, settings))
     app.include_router(_contents(repository))
     app.include_router(weights_router(repository, store))
     app.include_router(events_router(events, known))
@@ -62,14 +62,14 @@ def _record(repository: RunRepository, run_id: str) -> RunRecord:
         raise ProblemError(404, "Unknown run", f"no run has the id {run_id!r}; GET /v1/runs lists them") from None
 
 
-def _runs(repository: RunRepository, queue: Queue) -> APIRouter:
+def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings) -> APIRouter:
     router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
     @router.post("", status_code=201, openapi_extra=described(response=examples.RUN_DETAIL, status=201))
     def create_run(spec: Annotated[RunSpec, Body(examples=[examples.SPEC])], identity: Identity) -> RunDetail:
         """Create a run. It starts at once, or when the runs before it have ended."""
         try:
-            check_models(spec)
+            check_models(spec, settings.served_model)
             record = repository.create(spec, identity)
         except InvalidSpecError as error:
             wrong = FieldError(field=error.field, message=error.message)

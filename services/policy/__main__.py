@@ -1,20 +1,18 @@
-"""`python -m services.policy`: completions in the main thread, the worker of kind `generate` beside it."""
+"""`python -m services.policy`: completions in the main thread, worker loops of kind `generate` beside it, over one engine."""
 
 import os
 import signal
 import threading
 
 from services.policy.app import policy_app
-from services.policy.building import build_parts
+from services.policy.building import build_parts, run_loops
 from services.policy.settings import PolicySettings
 from services.policy.worker import GenerateHandler
 from shared.runtime.http import check_exposure, serve
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
-from shared.runtime.worker import Limits, Worker
 from shared.store.artifacts import DirectoryStore
-from shared.store.redis_queue import RedisQueue
 
 
 def main() -> None:
@@ -48,15 +46,13 @@ def _work(
     stop: threading.Event,
     ended: threading.Event,
 ) -> None:
-    queue = RedisQueue(settings.redis_url, consumer=settings.consumer("policy"), lease_s=settings.lease_s)
-    limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
     try:
-        Worker(queue, store, ["generate"], handler, limits).run(stop)
-    finally:
-        if not stop.is_set():
-            # A process that only looks alive is worse than one that its supervisor restarts.
-            ended.set()
-            os.kill(os.getpid(), signal.SIGTERM)
+        run_loops(settings, store, handler, stop)
+    except BaseException:
+        # A process that only looks alive is worse than one that its supervisor restarts.
+        ended.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise
 
 
 if __name__ == "__main__":

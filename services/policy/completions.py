@@ -42,7 +42,7 @@ class _Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CompletionLimits:
     """What one request may ask for, and after how long without a run's work the engine is swapped for outsiders."""
 
     idle_s: float
@@ -54,7 +54,7 @@ class Completions:
     """Completions under the promoted version. Safe for any number of threads; each call blocks its own."""
 
     def __init__(
-        self, store: DirectoryStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer], limits: Limits
+        self, store: DirectoryStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer], limits: CompletionLimits
     ) -> None:
         self._store = store
         self._gate = gate

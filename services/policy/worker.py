@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from services.policy.engine import Completion, Engine, EngineError, GenerationRequest, Sampling
+from services.policy.engine import Completion, Engine, EngineError, EngineUnavailableError, GenerationRequest, Sampling
 from services.policy.gate import Gate
 from services.policy.prompts import Renderer, Tokenizer, prompt_limit
 from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
@@ -16,11 +16,14 @@ from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Attempt, WorkItem
 from shared.inpo.seeds import seed_of
 from shared.runtime.telemetry import span
+from shared.runtime.worker import RetryLater
 from shared.store import layout
 from shared.store.artifacts import CorruptArtifactError, DirectoryStore
 from shared.store.tables import create_table, read_skipped, read_table
 
 SamplingPlan = HalfStepPlan | EvaluationPlan
+
+AWAY_PAUSE_S = 2.0
 
 
 class GenerateHandler:
@@ -28,6 +31,7 @@ class GenerateHandler:
 
     A shard whose artifact exists is adopted as it is. Raises when the weights are refused, the engine gives something
     that must not be stored, or the version changed meanwhile; nothing is written then, and the item may be tried again.
+    `RetryLater` while the engine is away.
     """
 
     def __init__(self, store: DirectoryStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer]) -> None:
@@ -43,10 +47,13 @@ class GenerateHandler:
             return self._adopted(key)
         plan = _read_plan(self._store, item)
         version = plan.sample_from if isinstance(plan, HalfStepPlan) else plan.version
-        with self._gate.serving(version) as engine:
-            rendered, skipped = self._render(item, plan, self._store.path(version.directory))
-            with span("generate", run=item.run, step=item.step, shard=item.shard, version=str(version)):
-                completions = _generate(engine, version, item, plan, rendered)
+        try:
+            with self._gate.serving(version) as engine:
+                rendered, skipped = self._render(item, plan, self._store.path(version.directory))
+                with span("generate", run=item.run, step=item.step, shard=item.shard, version=str(version)):
+                    completions = _generate(engine, version, item, plan, rendered)
+        except EngineUnavailableError as error:
+            raise RetryLater(AWAY_PAUSE_S, str(error)) from error
         tokenizer = self._tokenizer(self._store.path(version.directory))
         rollouts = [
             _rollout(prompt, prompt_ids, found, version, tokenizer)
@@ -108,8 +115,7 @@ def _generate(
     num = plan.sampling.num_responses if isinstance(plan, HalfStepPlan) else plan.num_responses
     step = item.step.removeprefix(f"{layout.run(item.run)}/")
     requests = [
-        GenerationRequest(ids, [seed_of("sample", plan.seed, step, prompt.prompt_id, sample) for sample in range(num)])
-        for prompt, ids in rendered
+        GenerationRequest(ids, _seeds(num, "sample", plan.seed, step, prompt.prompt_id)) for prompt, ids in rendered
     ]
     sampling = Sampling(plan.sampling.max_new_tokens, plan.sampling.temperature, plan.sampling.top_p)
     before = engine.live_version()
@@ -122,6 +128,12 @@ def _generate(
     for request, (prompt, _), found in zip(requests, rendered, completions, strict=True):
         check_completions(prompt.prompt_id, request, found)
     return completions
+
+
+def _seeds(num: int, *parts: str | int) -> list[int]:
+    """Seeds that follow one another, which engines sample fastest; below 2**63 all of them."""
+    first = seed_of(*parts) >> 1
+    return list(range(first, first + num))
 
 
 def check_completions(prompt_id: str, request: GenerationRequest, completions: Sequence[Completion]) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.policy.app import policy_app
-from services.policy.completions import Completions, Limits
+from services.policy.completions import CompletionLimits, Completions
 from services.policy.gate import Gate
 from services.policy.settings import PolicySettings
 from shared.contracts.completions import CompletionResponse
@@ -30,7 +30,7 @@ class Service:
         self.store = DirectoryStore(folder)
         self.engine = FakeEngine()
         self.gate = Gate(self.engine, lambda version: self.store.path(version.directory))
-        limits = Limits(idle_s=idle_s, max_tokens=32, max_responses=8)
+        limits = CompletionLimits(idle_s=idle_s, max_tokens=32, max_responses=8)
         self.app = policy_app(PolicySettings(), Completions(self.store, self.gate, FakeTokenizer, limits))
         self.versions = [self._publish(number) for number in range(3)]
 
