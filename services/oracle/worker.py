@@ -123,7 +123,7 @@ class JudgeHandler:
 
     def _later(self, attempt: Attempt, error: UnansweredError) -> RetryLater:
         pause_s = min(self._retry_pause_s * 2.0 ** min(attempt.deferrals, 16), _LONGEST_PAUSE_S)
-        return RetryLater(pause_s, f"the judge fails: {error}")
+        return RetryLater(pause_s, f"the judge fails: {error}", counted=True)
 
 
 def pin_judge(store: ArtifactStore, run: str, identity: JudgeIdentity) -> None:

@@ -22,7 +22,16 @@ from redis.retry import Retry
 
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.store import layout, lua
-from shared.store.queue import MAX_TRIES, Claim, Depth, QueueUnavailableError, told
+from shared.store.queue import (
+    MAX_TRIES,
+    Claim,
+    Depth,
+    QueueUnavailableError,
+    Wait,
+    deferred,
+    told,
+    worth_telling,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -114,11 +123,12 @@ class RedisQueue:
             self.publish(told("item_retried", claim, reason=reason, attempt=number))
         return history
 
-    def defer(self, claim: Claim, delay_s: float, reason: str) -> None:
+    def defer(self, claim: Claim, delay_s: float, reason: str, wait: Wait | None = None) -> None:
         """See `Queue.defer`."""
-        history = claim.attempt.model_copy(update={"deferrals": claim.attempt.deferrals + 1})
-        if self._return(claim, history, tries=claim.attempt.number - 1, delay_s=delay_s):
-            self.publish(told("item_deferred", claim, reason=reason, delay_s=delay_s))
+        with _available():
+            history = deferred(claim.attempt, reason, wait, self._now_s())
+        if self._return(claim, history, tries=claim.attempt.number - 1, delay_s=delay_s) and worth_telling(history):
+            self.publish(told("item_deferred", claim, reason=reason, delay_s=delay_s, counted=wait is None))
 
     def release(self, claim: Claim) -> None:
         """See `Queue.release`."""
@@ -170,6 +180,17 @@ class RedisQueue:
         """See `Queue.depths`."""
         with _available():
             return {kind: self._with_group(kind, lambda kind=kind: self._depth(kind)) for kind in KINDS}
+
+    def waiting(self, run: str) -> list[Attempt]:
+        """See `Queue.waiting`."""
+        prefix = f"{layout.run(run)}/"
+        found: list[Attempt] = []
+        with _available():
+            for kind in KINDS:
+                stored = cast(dict[str, str], self._redis.hgetall(_key(kind, "history")))
+                mine = (Attempt.model_validate_json(text) for name, text in stored.items() if name.startswith(prefix))
+                found += [attempt for attempt in mine if attempt.waiting_since_s is not None]
+        return sorted(found, key=lambda attempt: attempt.waiting_since_s or 0.0)
 
     def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:
         """See `Queue.items`."""
@@ -226,7 +247,14 @@ class RedisQueue:
     def _history(self, kind: Kind, identity: str) -> Attempt:
         """What is stored has `number` one above the counted tries."""
         stored = self._redis.hget(_key(kind, "history"), identity)
-        return Attempt(number=1) if stored is None else Attempt.model_validate_json(stored)
+        history = Attempt(number=1) if stored is None else Attempt.model_validate_json(stored)
+        if history.waiting_since_s is None:
+            return history
+        return history.model_copy(update={"waited_s": max(0.0, self._now_s() - history.waiting_since_s)})
+
+    def _now_s(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return seconds + microseconds / 1e6
 
     def _return(self, claim: Claim, history: Attempt, *, tries: int, delay_s: float, keep: bool = False) -> bool:
         kind = claim.item.kind
@@ -247,8 +275,7 @@ class RedisQueue:
         stream = _key(kind, "stream")
         in_flight = int(self._redis.xpending(stream, GROUP)["pending"])
         first = self._redis.xrange(stream, count=1)
-        seconds, microseconds = self._redis.time()
-        age = seconds + microseconds / 1e6 - int(first[0][0].split("-")[0]) / 1000 if first else 0.0
+        age = self._now_s() - int(first[0][0].split("-")[0]) / 1000 if first else 0.0
         waiting = int(self._redis.xlen(stream)) - in_flight
         return Depth(max(0, waiting), in_flight, int(self._redis.zcard(_key(kind, "delayed"))), max(0.0, age))
 
