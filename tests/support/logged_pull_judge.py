@@ -1,4 +1,4 @@
-"""`python -m tests.support.logged_pull_judge URL LOG [DIE_AFTER]`: the pulling example, telling a file what it is asked.
+"""`python -m tests.support.logged_pull_judge URL LOG [DIE_AFTER]`: the pulling example with a log of its questions.
 
 A line a comparison: `asked ID` when it was leased, `answered ID` when the verdict was acknowledged. With DIE_AFTER it
 kills itself, as a crash would, after so many answers, holding leases of others.

@@ -1,4 +1,4 @@
-"""`python -m tests.support.logged_push_judge PORT LOG [DIE_AFTER]`: the pushed example, telling a file what it is asked.
+"""`python -m tests.support.logged_push_judge PORT LOG [DIE_AFTER]`: the pushed example with a log of its questions.
 
 A line an item: `asked ID` before it answers, `answered ID` after. With DIE_AFTER it kills itself, as a crash would,
 in the middle of the request that follows so many answers: asked, and never answered.
@@ -32,7 +32,7 @@ def main() -> None:
     die_after = int(sys.argv[3]) if len(sys.argv) > 3 else None
 
     class LoggedJudge(Judge):
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802  (the base class' name)
             self.seen: list[str] = []
             super().do_POST()
             for identity in self.seen:
