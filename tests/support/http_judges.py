@@ -1,7 +1,7 @@
 """Judges behind URLs without a network: what they are asked is recorded, what they answer is scripted."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -18,6 +18,7 @@ URL = "http://127.0.0.1:9000/v1/judgments"
 IDENTITY = {"id": "shorter", "revision": "1"}
 
 Answer = Callable[[dict[str, Any]], httpx.Response]
+Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 
 def shorter(item: dict[str, Any]) -> float:
@@ -71,12 +72,23 @@ class ScriptedJudge:
         return [(item["responses"][0]["content"], item["responses"][1]["content"]) for item in items]
 
 
-def http_judge(
-    scripted: Callable[[httpx.Request], Any], store: ArtifactStore, *, access: dict[str, Any] | None = None, **spec: Any
-) -> Judge:
+class _Unread(httpx.AsyncBaseTransport):
+    """Calls the judge and hands its answer over as the network would: unread."""
+
+    def __init__(self, judge: Handler) -> None:
+        self._judge = judge
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._judge(request)
+        if not answer.is_stream_consumed:
+            return answer
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(answer.content))
+
+
+def http_judge(scripted: Handler, store: ArtifactStore, *, access: dict[str, Any] | None = None, **spec: Any) -> Judge:
     """A judge behind `URL`, built as the oracle builds it."""
     lent: dict[str, Any] = {"prefixes": ["http://127.0.0.1:*"], "budget": MemoryBudget(ManualClock())}
-    allowed = HttpAccess(**lent | {"transport": httpx.MockTransport(scripted)} | (access or {}))
+    allowed = HttpAccess(**lent | {"transport": _Unread(scripted)} | (access or {}))
     return build(HttpJudge.model_validate({"url": URL, "order": "given"} | spec), allowed, store)
 
 
