@@ -12,6 +12,7 @@ from services.controller.loop import ReconcileLoop
 from services.controller.prompts import InvalidSpecError
 from services.controller.runs import RunRepository, UnknownRunError, allowed
 from services.controller.settings import ControllerSettings
+from services.controller.waiting import with_waiting
 from services.controller.weights import weights_router
 from shared.contracts.problems import FieldError
 from shared.contracts.records import Intent
@@ -85,7 +86,7 @@ def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings)
     @router.get("/{run_id}", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.RUN_DETAIL))
     def get_run(run_id: RunId) -> RunDetail:
         """State, progress, newest weights and what was left out."""
-        return repository.detail(_record(repository, run_id))
+        return with_waiting(repository.detail(_record(repository, run_id)), queue)
 
     @router.post(
         "/{run_id}:{action}",

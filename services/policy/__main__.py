@@ -1,4 +1,4 @@
-"""`python -m services.policy`: completions in the main thread, worker loops of kind `generate` beside it, over one engine."""
+"""`python -m services.policy`: completions in the main thread, worker loops beside it, over one engine."""
 
 import os
 import signal
