@@ -1,6 +1,6 @@
 """What a worker and the processes of its training group tell one another: small JSON files in a folder of their own."""
 
-import errno as errno_names
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,12 @@ class Failure(BaseModel):
     errno: int | None = None
     at_s: float
 
-    @property
-    def known(self) -> bool:
-        """Whether the exception says what is wrong with the work; others may be consequences of another rank's end."""
-        return self.error in _KNOWN or self.errno in (errno_names.ENOSPC, errno_names.EDQUOT)
-
     def exception(self) -> Exception | None:
-        """The exception that the worker raises in the rank's stead; None for one that is not known."""
-        if self.errno is not None:
+        """The exception that the worker raises in the rank's stead: one that says what is wrong with the work.
+
+        None for others, which may be consequences of another rank's end.
+        """
+        if self.errno in (errno.ENOSPC, errno.EDQUOT):
             return OSError(self.errno, os.strerror(self.errno), f"rank {self.rank}: {self.message}")
         kind = _KNOWN.get(self.error)
         return None if kind is None else kind(self.message)
@@ -82,10 +80,10 @@ class Deaths(BaseModel):
     deaths: list[Death]
 
 
-def write_json(path: Path, content: BaseModel) -> None:
-    """Whole or not at all."""
+def write_json(path: Path, content: BaseModel, *, exclude: dict[str, set[str]] | None = None) -> None:
+    """Whole or not at all, without the fields `exclude`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(content.model_dump_json(), encoding="utf-8")
+    temporary.write_text(content.model_dump_json(exclude=exclude), encoding="utf-8")
     temporary.replace(path)
 
 

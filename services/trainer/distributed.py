@@ -31,8 +31,6 @@ from shared.runtime.telemetry import configure_logging
 if TYPE_CHECKING:
     from torch import device
 
-    from services.trainer.ranks import Ranks
-
 log = structlog.get_logger(__name__)
 
 
@@ -78,15 +76,16 @@ def _work(assignment: Assignment) -> dict[str, object]:
     torch.distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
     ranks = Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
     store = DirectoryStore(settings.store_dir)
-    try:
-        bench = make_bench(store, settings, ranks, device)
-        plan = PLAN.validate_json(store.read(layout.plan(assignment.item.step)))
-        if isinstance(plan, EvaluationPlan):
-            return bench.score(assignment.item, plan)
+    bench = make_bench(store, settings, ranks, device)
+    plan = PLAN.validate_json(store.read(layout.plan(assignment.item.step)))
+    if isinstance(plan, EvaluationPlan):
+        summary = bench.score(assignment.item, plan)
+    else:
         assert isinstance(plan, HalfStepPlan)
-        return bench.train(assignment.item, plan)
-    finally:
-        _leave(ranks)
+        summary = bench.train(assignment.item, plan)
+    # Only when all went well: a rank that failed does not wait for the others.
+    torch.distributed.destroy_process_group()
+    return summary
 
 
 def _device(settings: TrainerSettings) -> "device":
@@ -107,15 +106,6 @@ def _device(settings: TrainerSettings) -> "device":
         )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
-
-
-def _leave(ranks: "Ranks") -> None:
-    """A rank that is done leaves at once; one that failed leaves the others to the launcher."""
-    del ranks
-    import torch  # noqa: PLC0415
-
-    if sys.exc_info()[0] is None:
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
