@@ -144,8 +144,10 @@ def _failure(folder: Path, status: int, last_lines: list[str]) -> Exception:
             return known
     path = folder / DEATHS
     deaths = Deaths.model_validate_json(path.read_bytes()).deaths if path.exists() else []
-    # A signal comes from outside; an exception may be about a neighbour that is gone.
-    killed = [death for death in deaths if death.exit_code < 0]
+    # A signal comes from outside; an exception may be about a neighbour that is gone. SIGTERM is how the launcher ends
+    # the others.
+    deaths.sort(key=lambda death: (death.exit_code == -signal.SIGTERM, death.exit_code > 0))
+    killed = [death for death in deaths if death.exit_code < 0 and death.exit_code != -signal.SIGTERM]
     if killed:
         what = f"rank {killed[0].rank} {_how(killed[0].exit_code)}"
     elif raised:

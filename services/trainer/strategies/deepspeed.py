@@ -8,6 +8,7 @@ deepspeed is imported here and nowhere else, and only when a strategy is made: i
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -47,7 +48,7 @@ class DeepSpeedZero:
         deepspeed = _import_deepspeed(device)
         self._ranks = ranks
         self._stage = stage
-        config = _config(spec, ranks, dtype, stage, optimizer=offload_optimizer, parameters=offload_parameters)
+        config = _config(spec, dtype, stage, optimizer=offload_optimizer, parameters=offload_parameters)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # Before slicing, after which every parameter is a vector.
         optimizer = adam_w([(parameter, parameter.dim()) for parameter in parameters], spec)
@@ -140,11 +141,15 @@ def _import_deepspeed(device: torch.device) -> Any:
     # Its shared-memory all-reduce for CPUs is compiled when communication is set up, for minutes, behind a lock file
     # that a killed process leaves for ever. Gloo does the same.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # It calls collectives by names that torch is about to rename.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
+    # Adopts the process group that exists.
+    deepspeed.init_distributed()
     return deepspeed
 
 
 def _config(
-    spec: TrainingSpec, ranks: Ranks, dtype: torch.dtype, stage: ZeroStage, *, optimizer: bool, parameters: bool
+    spec: TrainingSpec, dtype: torch.dtype, stage: ZeroStage, *, optimizer: bool, parameters: bool
 ) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": stage}
     if optimizer:
@@ -155,7 +160,6 @@ def _config(
         # Figures of DeepSpeed's own bookkeeping. What a step is made of is the schedule's affair, micro-batch by
         # micro-batch: `managed_gradient_accumulation` off means that `step()` ends an accumulation, and nothing else.
         "train_micro_batch_size_per_gpu": 1,
-        "train_batch_size": ranks.num,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": spec.max_grad_norm,
