@@ -83,7 +83,6 @@ class ProcessGroup:
         """The launcher's exit status and the group's last lines, when all its processes are gone."""
         writer = lifeline.make(folder / LIFELINE)
         lines: deque[str] = deque(maxlen=NUM_LINES_SHOWN)
-        reader: threading.Thread | None = None
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", "services.trainer.launcher", str(folder)],
@@ -95,17 +94,20 @@ class ProcessGroup:
                 env=os.environ | _environment(folder, self._settings),
                 start_new_session=True,
             )
-            assert process.stdout is not None
-            reader = threading.Thread(target=_pass_on, args=(process.stdout, lines), name="group-output", daemon=True)
-            reader.start()
-            log.info("group_started", pid=process.pid, num_processes=self._settings.trainer_num_processes)
+        except BaseException:
+            os.close(writer)
+            raise
+        assert process.stdout is not None
+        reader = threading.Thread(target=_pass_on, args=(process.stdout, lines), name="group-output", daemon=True)
+        reader.start()
+        log.info("group_started", pid=process.pid, num_processes=self._settings.trainer_num_processes)
+        try:
             status = process.wait()
         finally:
             # Also the end of ranks that outlive a launcher that was killed.
             os.close(writer)
-            if reader is not None:
-                # The output ends when the last process that can write to it does.
-                reader.join(GONE_WITHIN_S)
+            # The output ends when the last process that can write to it does.
+            reader.join(GONE_WITHIN_S)
         if reader.is_alive():
             raise GroupFailedError(f"processes of the training group are still alive {GONE_WITHIN_S:g} s after its end")
         return status, list(lines)

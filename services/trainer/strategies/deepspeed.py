@@ -23,8 +23,10 @@ from shared.contracts.spec import TrainingSpec
 
 ZeroStage = Literal[1, 2, 3]
 
-# An object with code of its own, which checkpoints do without: in float32 nothing is scaled.
-_NOT_STORED = "loss_scaler"
+# Objects with code of their own, which a checkpoint that is safe to read cannot hold. It does without: in float32 nothing
+# is scaled, and mappings are made anew.
+_LOSS_SCALER = "loss_scaler"
+_NOT_STORED = frozenset({_LOSS_SCALER, "param_slice_mappings", "zero_stage"})
 
 
 class DeepSpeedZero:
@@ -60,11 +62,6 @@ class DeepSpeedZero:
         self.policy: nn.Module = self._engine
         self._gathered: Any = deepspeed.zero.GatheredParameters
 
-    @property
-    def zero_stage(self) -> int:
-        """The stage that DeepSpeed's optimizer says it works at, whatever was asked for."""
-        return int(self._engine.zero_optimization_stage())
-
     def backward(self, loss: Tensor) -> None:
         """See `Strategy.backward`."""
         # DeepSpeed takes the mean over ranks.
@@ -82,15 +79,15 @@ class DeepSpeedZero:
 
     def state(self) -> dict[str, Any]:
         """See `Strategy.state`. Below stage 3 every rank has the same model, and rank 0's is stored."""
-        stored = {name: _plain(value) for name, value in self._engine.optimizer.state_dict().items()}
-        stored.pop(_NOT_STORED)
+        optimizer: dict[str, Any] = self._engine.optimizer.state_dict()
+        stored = {name: _plain(value) for name, value in optimizer.items() if name not in _NOT_STORED}
         model = self._engine.module.state_dict() if self._stage < 3 and self._ranks.first else {}
         return {"optimizer": stored, "model": model}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Strategy.restore`."""
         optimizer = self._engine.optimizer
-        own = {**state["optimizer"], _NOT_STORED: optimizer.loss_scaler}
+        own = {**state["optimizer"], _LOSS_SCALER: optimizer.loss_scaler}
         # DeepSpeed picks this rank's entry; the others' are looked at when the number of ranks changes only.
         states = [own] * self._ranks.num
         optimizer.load_state_dict(states, load_optimizer_states=True, load_from_fp32_weights=True)
@@ -173,13 +170,11 @@ def _config(
 
 
 def _plain(value: Any) -> Any:
-    """Without classes of DeepSpeed's own, which a checkpoint that is safe to read cannot hold."""
+    """Tensors of their own instead of views and parameters, lists instead of tuples."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, bool | str) or value is None:
-        return value
-    return int(value) if isinstance(value, int) else value
+    return value

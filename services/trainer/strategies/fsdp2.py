@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from services.trainer.ranks import Ranks
@@ -45,7 +45,7 @@ def shard(model: nn.Module, mesh: DeviceMesh, *, offload: bool = False) -> nn.Mo
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
     """The blocks that the architecture says must stay in one piece."""
-    names = set(cast(Any, model)._no_split_modules or ())  # noqa: SLF001  (transformers' name for what everybody reads)
+    names: set[str] = set(cast(Any, model)._no_split_modules or ())
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
@@ -89,6 +89,8 @@ class Fsdp2:
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Strategy.restore`."""
+        # After a forward, what is outside the layers stays put together, and would hide what is written here.
+        cast(FSDPModule, self.policy).reshard()
         with torch.no_grad():
             for parameter, value in zip(self._parameters, state["model"], strict=True):
                 cast(DTensor, parameter).to_local().copy_(value)
@@ -118,7 +120,7 @@ class Fsdp2:
 
 
 def _own(value: Any) -> Any:
-    """This rank's slice, in memory of its own."""
+    """The slice of this rank, in memory of its own."""
     return value.to_local().clone() if isinstance(value, DTensor) else value
 
 
