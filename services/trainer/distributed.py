@@ -2,8 +2,8 @@
 # pyright: reportUnknownMemberType=false
 """`torchrun … -m services.trainer.distributed FOLDER`: one rank of a training group.
 
-    assignment.json → torch.distributed → bench of this strategy → train or score → result.json (rank 0)
-                                                                 └─ raises → failure-<rank>.json
+assignment.json → torch.distributed → bench of this strategy → train or score → result.json (rank 0)
+                                                             └─ raises → failure-<rank>.json
 """
 
 import os

@@ -84,7 +84,7 @@ class ProcessGroup:
         writer = lifeline.make(folder / LIFELINE)
         lines: deque[str] = deque(maxlen=NUM_LINES_SHOWN)
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603  (our own command)
                 [sys.executable, "-m", "services.trainer.launcher", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -88,5 +88,3 @@ def make_strategy(settings: TrainerSettings, ranks: Ranks, mesh: DeviceMesh, dev
         )
 
     return make
-
-

@@ -4,8 +4,10 @@
 
     pairs → log pi of pi_t and of every anchor, once → is theta = pi_t? → epochs of batches → loss → AdamW → theta
 
-With several ranks every one of them walks the page, each on its share of a step's pairs: a loss is a mean over all pairs
-of the step, so gradients add up to the single process's. The loss is the plan's: for INPO (h_t - 1/(2 eta))^2 with h_t = D_theta - (tau/eta) D_ref - (1 - tau/eta) D_{pi_t},
+Every rank of a training group walks the page, with its share of each step's pairs: a loss is divided by the number of
+all pairs of the step, so that gradients add up to the single process's.
+
+The loss is the plan's: for INPO (h_t - 1/(2 eta))^2 with h_t = D_theta - (tau/eta) D_ref - (1 - tau/eta) D_{pi_t},
 D = log pi(chosen) - log pi(rejected) (arXiv 2407.00617, Eq. 8). Shapes: N pairs, B pairs of a forward.
 """
 
@@ -83,7 +85,9 @@ def frozen_log_probs(iteration: Iteration) -> Iterator[tuple[str, LogProbs]]:
     for version in {version.digest: version for version in wanted}.values():
 
         def compute(version: WeightVersion = version) -> LogProbs:
-            return log_probs_of(iteration.policies.frozen(version, anew=True), sequences, iteration.compute, name=str(version))
+            return log_probs_of(
+                iteration.policies.frozen(version, anew=True), sequences, iteration.compute, name=str(version)
+            )
 
         yield version.digest, iteration.workspace.log_probs(version, len(sequences), compute)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from services.trainer.errors import NotFiniteError
-from services.trainer.ranks import Ranks
+from services.trainer.ranks import ALONE, Ranks
 from services.trainer.sequences import Batch, Rows, Sequences
 from shared.inpo.objective import response_log_probs, token_log_probs
 
@@ -29,7 +29,7 @@ class Compute:
 
     device: torch.device
     dtype: torch.dtype = torch.float32
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
 
     def autocast(self) -> torch.autocast:
         """The precision of forwards; nothing changes in float32."""

@@ -15,7 +15,7 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among `num`. Every method is a meeting: all ranks call it, in the same order, or all wait."""
+    """One process among `num`. Every method is a meeting: all ranks call it, in the same order, or all wait."""
 
     rank: int = 0
     num: int = 1
@@ -41,7 +41,7 @@ class Ranks:
         self.sum(torch.zeros(1))
 
     def share(self, items: Sequence[ItemT]) -> Iterator[tuple[ItemT, bool]]:
-        """This rank's items, each with True; together the ranks get every item once.
+        """The items of this rank, each with True; together the ranks get every item once.
 
         Sharded models need the same number of forwards on every rank: where the items do not suffice for all, a rank
         gets one that is another's, with False.
@@ -49,3 +49,6 @@ class Ranks:
         for start in range(0, len(items), self.num):
             index = start + self.rank
             yield (items[index], True) if index < len(items) else (items[start], False)
+
+
+ALONE = Ranks()

@@ -88,9 +88,12 @@ def seen_in(
     made: list[Strategy] = []
     forwards: list[int] = []
 
+    def count(*_: object) -> None:
+        forwards.append(1)
+
     def spied(model: nn.Module, spec: TrainingSpec) -> Strategy:
         attention = decoder_layers(model)[0].get_submodule("self_attn")
-        attention.register_forward_hook(lambda *_: forwards.append(1))
+        attention.register_forward_hook(count)
         made.append(strategy(model, spec))
         return made[0]
 

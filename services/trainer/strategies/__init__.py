@@ -40,7 +40,7 @@ class Strategy(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """This rank's tensors and numbers from which `restore` goes on bit for bit, with as many ranks as now."""
+        """The rank's tensors and numbers from which `restore` goes on bit for bit, with as many ranks as now."""
         ...
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -23,8 +23,8 @@ from shared.contracts.spec import TrainingSpec
 
 ZeroStage = Literal[1, 2, 3]
 
-# Objects with code of their own, which a checkpoint that is safe to read cannot hold. It does without: in float32 nothing
-# is scaled, and mappings are made anew.
+# Objects with code of their own, which a checkpoint that is safe to read cannot hold. It does without: in float32
+# nothing is scaled, and mappings are made anew.
 _LOSS_SCALER = "loss_scaler"
 _NOT_STORED = frozenset({_LOSS_SCALER, "param_slice_mappings", "zero_stage"})
 
@@ -128,7 +128,7 @@ class DeepSpeedZero:
 
 
 def _import_deepspeed(device: torch.device) -> Any:
-    """deepspeed for this kind of device, quiet, and without the operators that it would compile at the first use."""
+    """Deepspeed for this kind of device, quiet, and without the operators that it would compile at the first use."""
     os.environ["DS_ACCELERATOR"] = device.type
     os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
     import deepspeed  # noqa: PLC0415  (slow; and it reads the environment above at its import)
@@ -164,7 +164,13 @@ def _config(
         "zero_allow_untested_optimizer": True,
         # torch's own AdamW, also in host memory: DeepSpeed's is compiled at its first use.
         "zero_force_ds_cpu_optimizer": False,
-        "torch_autocast": {"enabled": dtype == torch.bfloat16, "dtype": "bfloat16"},
+        # No layer is "safe", i.e. none's weights and gradients travel rounded: a tied embedding would be rounded with
+        # its output head, and theta at step 0 would not be pi_t.
+        "torch_autocast": {
+            "enabled": dtype == torch.bfloat16,
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],
+        },
         "steps_per_print": 10**9,
     }
 
