@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 
 from services.oracle.answers import answer_of
+from services.oracle.examples import JUDGES, JUDGMENTS
 from services.oracle.judge import Comparison, Judge, JudgeBuildError, Opinion
 from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
@@ -18,6 +19,7 @@ from shared.contracts.judging import (
 from shared.contracts.problems import FieldError
 from shared.contracts.spec import JudgeSpec
 from shared.runtime.http import ProblemError, Readiness, create_app
+from shared.runtime.openapi import refusals
 
 
 def oracle_app(settings: OracleSettings, judges: JudgePool, *, ready: Readiness = dict) -> FastAPI:
@@ -38,8 +40,9 @@ def oracle_app(settings: OracleSettings, judges: JudgePool, *, ready: Readiness 
         """The judges that are loaded now."""
         return judges.identities()
 
-    app.add_api_route("/v1/judgments", judgments, methods=["POST"], tags=["judging"])
-    app.add_api_route("/v1/judges", loaded, tags=["judging"])
+    changed = refusals({409: "The judge is at another revision than `judge_revision`."})
+    app.add_api_route("/v1/judgments", judgments, methods=["POST"], tags=["judging"], responses=changed, **JUDGMENTS)
+    app.add_api_route("/v1/judges", loaded, tags=["judging"], **JUDGES)
     return app
 
 
