@@ -73,7 +73,7 @@ def test_without_keys_every_answer_is_one_that_the_description_promises(service:
     with served(app) as url:
         seen = fuzz(url, {}, Fuzzing(num_cases=20, known=known, never_known=frozenset({EVENTS})))
     assert all(statuses & {200, 201, 400, 404, 409, 422} for statuses in seen.values()), seen
-    assert not any(statuses & {401, 403} for statuses in seen.values()), seen
+    assert not any(401 in statuses for statuses in seen.values()), seen
 
 
 @pytest.mark.timeout(240)
