@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, FastAPI, Path, Query
+from fastapi import APIRouter, FastAPI, Path, Query
 
 from services.controller import examples
 from services.controller.actions import declare, declared
@@ -66,8 +66,8 @@ def _record(repository: RunRepository, run_id: str) -> RunRecord:
 def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings) -> APIRouter:
     router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
-    @router.post("", status_code=201, openapi_extra=described(response=examples.RUN_DETAIL, status=201))
-    def create_run(spec: Annotated[RunSpec, Body(examples=[examples.SPEC])], identity: Identity) -> RunDetail:
+    @router.post("", status_code=201, openapi_extra=described(request=examples.SPEC, response=examples.RUN_DETAIL))
+    def create_run(spec: RunSpec, identity: Identity) -> RunDetail:
         """Create a run. It starts at once, or when the runs before it have ended."""
         try:
             check_models(spec, settings.served_model)

@@ -67,7 +67,10 @@ def _start(queue: Queue) -> Callable[[str | None], tuple[str, str | None]]:
         wanted = _parsed(last_event_id)
         if wanted == (0, 0):
             return BEGINNING, None
-        kept = queue.events(_before(last_event_id, wanted), wait_s=0.0)
+        try:
+            kept = queue.events(_before(last_event_id, wanted), wait_s=0.0)
+        except ValueError:
+            raise _not_an_id(last_event_id) from None
         if kept and _parsed(kept[0][0]) == wanted:
             return last_event_id, None
         # An id beyond the newest is of a stream that is gone: reading on behind it would find nothing for ever.
@@ -81,8 +84,12 @@ def _parsed(identity: str) -> tuple[int, int]:
     match = _EVENT_ID.match(identity)
     first, second = (int(part or 0) for part in match.groups()) if match else (_MAX_PART + 1, 0)
     if max(first, second) > _MAX_PART:
-        raise ProblemError(400, "Bad Last-Event-ID", f"{identity!r} is not the id of an event of this stream")
+        raise _not_an_id(identity)
     return first, second
+
+
+def _not_an_id(identity: str) -> ProblemError:
+    return ProblemError(400, "Bad Last-Event-ID", f"{identity!r} is not the id of an event of this stream")
 
 
 def _before(identity: str, parsed: tuple[int, int]) -> str:

@@ -45,11 +45,15 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send)
+        answer, client = _Answer(send), _Client(receive)
         started = time.monotonic()
         try:
-            await self._guarded(scope, receive, answer)
-        except Exception:
+            await self._guarded(scope, client, answer)
+        except Exception as error:
+            if answer.status and client.gone:
+                # A stream whose reader left breaks somewhere below; nobody is there to be told, and nothing is wrong.
+                _log.info("client_left", method=scope["method"], path=scope["path"], error=type(error).__name__)
+                return
             # The boundary of the process: nothing may leave it except a problem, and the log keeps the reason.
             _log.exception("request_failed", method=scope["method"], path=scope["path"])
             if answer.status:
@@ -108,6 +112,19 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self._send(message)
+
+
+class _Client:
+    """`receive` that remembers whether the client has gone."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.gone = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.gone = self.gone or message["type"] == "http.disconnect"
+        return message
 
 
 def is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ A route declares its own refusals and examples; keys, scopes, bodies and failure
 them.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from shared.runtime.access import SCOPES, scope_of
 
 Schema = dict[str, Any]
 
+_REQUEST, _RESPONSE = "x-request", "x-response"
 _PROBLEM = "#/components/schemas/{model}"
 _TAGS = {
     "runs": "Runs: created, followed, paused, resumed, cancelled.",
@@ -41,14 +43,10 @@ def refusals(reasons: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     return {status: _refusal(status, "Refused", reason) for status, reason in reasons.items()}
 
 
-def examples(*, response: Any = None, request: Any = None, status: int = 200) -> Schema:
-    """The `openapi_extra` of a route: examples of its JSON bodies."""
-    extra: Schema = {}
-    if request is not None:
-        extra["requestBody"] = {"content": {"application/json": {"example": request}}}
-    if response is not None:
-        extra["responses"] = {str(status): {"content": {"application/json": {"example": response}}}}
-    return extra
+def examples(*, response: Any = None, request: Any = None) -> Schema:
+    """The `openapi_extra` of a route: examples of its JSON bodies. As text, because the framework drops nulls."""
+    given = {_REQUEST: request, _RESPONSE: response}
+    return {name: json.dumps(value) for name, value in given.items() if value is not None}
 
 
 def describe(app: FastAPI, *, with_keys: bool, with_ledger: bool) -> None:
@@ -81,10 +79,19 @@ def _complete(app: FastAPI, *, with_keys: bool, with_ledger: bool) -> Schema:
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             used.update(operation.get("tags", []))
+            _add_examples(operation)
             _add_refusals(path, method, operation, with_ledger=with_ledger)
             _add_security(path, method, operation, with_keys=with_keys)
     schema["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
     return schema
+
+
+def _add_examples(operation: Schema) -> None:
+    if _REQUEST in operation:
+        operation["requestBody"]["content"]["application/json"]["example"] = json.loads(operation.pop(_REQUEST))
+    if _RESPONSE in operation:
+        success = next(item for status, item in operation["responses"].items() if status.startswith("2"))
+        success["content"]["application/json"]["example"] = json.loads(operation.pop(_RESPONSE))
 
 
 def _add_refusals(path: str, method: str, operation: Schema, *, with_ledger: bool) -> None:
@@ -96,8 +103,11 @@ def _add_refusals(path: str, method: str, operation: Schema, *, with_ledger: boo
         common[422] = ("Invalid request", "A field is wrong; `errors` names it.")
     if with_ledger and method == "post":
         common[409] = ("In flight", "A request with this Idempotency-Key is being worked on.")
-    if "application/json" in responses.get("422", {}).get("content", {}):
+    if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]  # the framework's own, in a shape that is never sent
+    for status, declared in responses.items():
+        if not status.startswith("2") and "application/problem+json" not in declared.get("content", {}):
+            responses[status] = _refusal(int(status), "Refused", declared["description"])
     for status, (title, reason) in common.items():
         own = responses.get(str(status))
         if own is None:

@@ -12,7 +12,9 @@ import pytest
 import structlog
 from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
+from starlette.types import Message, Receive, Scope, Send
 
+from shared.runtime.boundary import Boundary
 from shared.runtime.http import (
     HttpSettings,
     InsecureListenError,
@@ -104,6 +106,34 @@ def test_an_unexpected_error_is_logged_with_its_reason_and_answered_without_it()
     assert [(entry["event"], entry["exc_info"], entry["path"]) for entry in logs] == [
         ("request_failed", True, "/fails/bug")
     ]
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_stream_that_breaks_is_an_error_unless_its_reader_left(leaves: bool) -> None:
+    """A stream that begins, waits for its client's next message, and breaks: told in one line when that was goodbye."""
+    messages = [{"type": "http.request", "body": b""}, {"type": "http.disconnect" if leaves else "http.request"}]
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await receive()
+        await receive()
+        raise RuntimeError("the pipe is broken")
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        assert message["type"] == "http.response.start"
+
+    boundary = Boundary(stream, keys=None, max_body_bytes=1024)
+    scope = {"type": "http", "method": "GET", "path": "/stream", "headers": [(b"host", b"localhost")]}
+    with structlog.testing.capture_logs() as logs:
+        if leaves:
+            asyncio.run(boundary(scope, receive, send))
+        else:
+            with pytest.raises(RuntimeError, match="broken"):
+                asyncio.run(boundary(scope, receive, send))
+    assert [entry["event"] for entry in logs] == ["client_left" if leaves else "request_failed"]
 
 
 def test_with_a_key_everything_but_health_and_readiness_needs_it() -> None:
