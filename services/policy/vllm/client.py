@@ -32,13 +32,13 @@ class VllmClient:
     """
 
     def __init__(self, url: str, api_key: str | None, *, timeout_s: float, patience_s: float) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._timeout_s = timeout_s
         self._patience_s = patience_s
         self._away_since: float | None = None
         self._lock = threading.Lock()
         self._http = httpx.Client(
-            base_url=self._url,
+            base_url=self.url,
             headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
             # The server closes connections that were idle for 5 s: ours must be closed first.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=2.0),
@@ -101,7 +101,7 @@ class VllmClient:
         deadline = time.monotonic() + SHORT_TIMEOUT_S
         while self._healthy():
             if time.monotonic() > deadline:
-                raise EngineError(f"the vLLM server at {self._url} does not end when told to: restart it by hand")
+                raise EngineError(f"the vLLM server at {self.url} does not end when told to: restart it by hand")
             time.sleep(0.2)
 
     def _healthy(self) -> bool:
@@ -140,10 +140,10 @@ class VllmClient:
     def _refused(self, path: str, answer: httpx.Response) -> EngineError:
         detail = answer.text[:MAX_DETAIL_CHARS]
         if answer.status_code in (401, 403):
-            return RejectedError(f"vLLM at {self._url} refuses the API key: set INPO_VLLM_API_KEY_FILE to the server's")
+            return RejectedError(f"vLLM at {self.url} refuses the API key: set INPO_VLLM_API_KEY_FILE to the server's")
         if answer.status_code == 404:
             return RejectedError(
-                f"vLLM at {self._url} has no {path}: it must run with VLLM_SERVER_DEV_MODE=1 and serve the model as "
+                f"vLLM at {self.url} has no {path}: it must run with VLLM_SERVER_DEV_MODE=1 and serve the model as "
                 f"`policy`, see `python -m services.policy.vllm.serving --help` ({detail})"
             )
         if answer.status_code >= 500 and not self._healthy():
@@ -158,9 +158,9 @@ class VllmClient:
                 self._away_since = now
             away_s = now - self._away_since
         if away_s <= self._patience_s:
-            return EngineUnavailableError(f"vLLM at {self._url} is away ({what})")
+            return EngineUnavailableError(f"vLLM at {self.url} is away ({what})")
         return EngineError(
-            f"vLLM at {self._url} has not answered for {away_s:.0f} s ({what}): start it, or set INPO_VLLM_URL"
+            f"vLLM at {self.url} has not answered for {away_s:.0f} s ({what}): start it, or set INPO_VLLM_URL"
         )
 
 

@@ -44,6 +44,7 @@ class _Live:
     directory: Path
     label: str
     stop_ids: list[int]
+    max_model_len: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,22 @@ class VllmEngine:
             patience_s=settings.vllm_patience_s,
         )
         self._tolerance = settings.canary_tolerance
-        self._served: ServedModel | None = None
+        self._dtype: str | None = None
         self._canary: CanaryCheck | None = None
         self._staged: WeightVersion | None = None
         self._live: _Live | None = None
         self._last_good: _Live | None = None
         self._pool = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="vllm")
+
+    def close(self) -> None:
+        """End the connections; for whoever makes more than one engine in a process."""
+        self._pool.shutdown()
+        self._client.close()
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self._client.url
 
     def live_version(self) -> WeightVersion | None:
         """See `Engine.live_version`; None as well when the server was started again. Asks the server."""
@@ -96,7 +107,7 @@ class VllmEngine:
 
     def stage(self, directory: Path, version: WeightVersion) -> None:
         """See `Engine.stage`: digests of all files, and the very tensors that the server was started on."""
-        served = self._served_model()
+        served = self._client.served_model()
         expected = {name: TensorHeader(tensor.dtype, tensor.shape) for name, tensor in served.tensors.items()}
         try:
             verify(directory, version)
@@ -138,12 +149,12 @@ class VllmEngine:
             # A paused server answers no canary; nobody else asks meanwhile, because the gate is closed.
             self._client.resume()
         with span("canary", version=str(version)):
-            check = self._checks()
+            served, check = self._served_and_check()
             verdict = check.check(canary, lambda sequences: self._score(label, sequences))
         log.info("canary_accepted", version=str(version), **asdict(verdict))
         if self._client.weight_version() != label:
             raise EngineUnavailableError(f"vLLM was started again while it loaded {version}")
-        self._live = self._last_good = _Live(version, directory, label, stop_ids)
+        self._live = self._last_good = _Live(version, directory, label, stop_ids, served.max_model_len)
 
     def _go_back(self, refused: WeightVersion, error: Exception) -> None:
         last = self._last_good
@@ -158,18 +169,12 @@ class VllmEngine:
             log.error("engine_lost", error=str(lost))
             self._client.end_server()
 
-    def _served_model(self) -> ServedModel:
+    def _served_and_check(self) -> tuple[ServedModel, CanaryCheck]:
+        """What the server was started on, asked anew, and the canary's check for its precision."""
         served = self._client.served_model()
-        if self._served is None or served.dtype != self._served.dtype:
-            self._canary = CanaryCheck(self._tolerance, served.dtype)
-        self._served = served
-        return served
-
-    def _checks(self) -> CanaryCheck:
-        if self._canary is None:
-            self._served_model()
-        assert self._canary is not None, "made with the served model"
-        return self._canary
+        if self._canary is None or self._dtype != served.dtype:
+            self._canary, self._dtype = CanaryCheck(self._tolerance, served.dtype), served.dtype
+        return served, self._canary
 
     @contextmanager
     def _serving(self) -> Generator[_Live]:
@@ -189,6 +194,13 @@ class VllmEngine:
     def _ask(self, live: _Live, request: GenerationRequest, group: _Group, sampling: Sampling) -> Future[Completions]:
         if not request.prompt_ids:
             raise EngineError("a prompt without tokens: the policy needs at least one token to start from")
+        length = len(request.prompt_ids) + sampling.max_new_tokens
+        if length > live.max_model_len:
+            # vLLM itself would cut the response short without a word.
+            raise EngineError(
+                f"{len(request.prompt_ids)} prompt tokens and {sampling.max_new_tokens} new ones exceed the "
+                f"{live.max_model_len} tokens that vLLM was started with: raise its --max-model-len"
+            )
         # Everything is said: a server may have defaults from the model's own generation_config.json.
         body = {
             "model": SERVED_NAME,
