@@ -23,7 +23,7 @@ from shared.store.artifacts import DirectoryStore, read_model
 from tests.support import tiny_models
 from tests.support.data import ROOT
 from tests.support.processes import alive, children, command
-from tests.support.tiny_training import ATTEMPT, a_handler, make_pairs, put_half_step
+from tests.support.tiny_training import ATTEMPT, make_pairs, put_half_step
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("distributed")]
@@ -90,7 +90,7 @@ def published(store: DirectoryStore, item: WorkItem) -> PublishedWeights:
 
 
 def test_a_killed_rank_ends_the_group_and_the_next_try_ends_like_a_straight_run(half_step: HalfStep) -> None:
-    """kill -9 of rank 1 in the middle: the error says so. Final metrics and weights differ by less than 1e-6."""
+    """Kill -9 of rank 1 in the middle: the error says so. Final metrics and weights differ by less than 1e-6."""
     handler = TrainHandler(half_step.store, settings_of("fsdp2"))
     with ThreadPoolExecutor(1) as pool:
         trying: Future[dict[str, Any]] = pool.submit(handler, half_step.item, ATTEMPT)
@@ -136,7 +136,7 @@ def _check_publishing(half_step: HalfStep, found: PublishedWeights) -> None:
 
 
 def test_a_killed_worker_leaves_no_process_of_its_group(half_step: HalfStep) -> None:
-    """kill -9 of the worker in the middle of the training: launcher and ranks are gone, by themselves."""
+    """Kill -9 of the worker in the middle of the training: launcher and ranks are gone, by themselves."""
     arguments = [str(half_step.store.root), settings_of("fsdp2").model_dump_json(), half_step.item.model_dump_json()]
     with subprocess.Popen([sys.executable, "-c", WORKER, *arguments], cwd=ROOT, stderr=subprocess.PIPE) as worker:
         assert worker.stderr is not None
