@@ -81,5 +81,9 @@ VERDICT: dict[str, Any] = {
 }
 COUNTS: dict[str, Any] = {
     "name": "get_comparison_counts",
-    "openapi_extra": examples(response=ComparisonCounts(open=12, leased=3, failed=0, answered=41).model_dump()),
+    "openapi_extra": examples(
+        response=ComparisonCounts(
+            judge="anna", judge_revision="1", open=12, leased=3, failed=0, answered=41, silent_s=2.5
+        ).model_dump(mode="json")
+    ),
 }
