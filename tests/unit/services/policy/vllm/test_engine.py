@@ -254,7 +254,7 @@ def test_a_server_that_dies_under_a_request_is_waited_for(
     fault: tuple[int, object],
 ) -> None:
     swap(engine, store, versions[0])
-    server.fail("/v1/completions", fault)
+    server.fail("/v1/completions", fault, fault)
     server.during = lambda path: setattr(server, "healthy", server.healthy and path != "/v1/completions")
     with pytest.raises(EngineUnavailableError, match="away"):
         engine.generate([REQUEST], Sampling(2))
@@ -324,3 +324,12 @@ def test_a_server_that_dies_of_the_small_batch_is_a_counted_error_with_the_remed
         swap(engine, store, versions[0])
     assert not isinstance(caught.value, EngineUnavailableError)
     assert "/pause" not in server.calls()
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(
+    engine: VllmEngine, server: FakeVllm, store: DirectoryStore, versions: list[WeightVersion]
+) -> None:
+    """uvicorn closes a connection on which an error was answered; whoever takes it from the pool meets its end."""
+    swap(engine, store, versions[0])
+    server.fail("/weight_info", DROPPED)
+    assert engine.live_version() == versions[0]
