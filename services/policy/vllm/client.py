@@ -106,7 +106,7 @@ class VllmClient:
 
     def _healthy(self) -> bool:
         try:
-            return self._http.get("/health", timeout=CONNECT_TIMEOUT_S).is_success
+            return self._send("GET", "/health", timeout=CONNECT_TIMEOUT_S).is_success
         except httpx.HTTPError:
             return False
 
@@ -125,7 +125,7 @@ class VllmClient:
     def _call(self, method: str, path: str, *, timeout_s: float | None = None, **options: Any) -> httpx.Response:
         timeout = httpx.Timeout(timeout_s or self._timeout_s, connect=CONNECT_TIMEOUT_S)
         try:
-            answer = self._http.request(method, path, timeout=timeout, **options)
+            answer = self._send(method, path, timeout=timeout, **options)
         except httpx.ReadTimeout as error:
             raise EngineError(
                 f"vLLM did not answer {path} within {timeout.read:g} s: raise INPO_VLLM_TIMEOUT_S if that is too short"
@@ -136,6 +136,13 @@ class VllmClient:
             self._away_since = None
             return answer
         raise self._refused(path, answer)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Every call may be repeated, and is once: the server closes connections on which something failed."""
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.RemoteProtocolError:
+            return self._http.request(method, path, **options)
 
     def _refused(self, path: str, answer: httpx.Response) -> EngineError:
         detail = answer.text[:MAX_DETAIL_CHARS]

@@ -27,6 +27,7 @@ from services.policy.engine import (
 from services.policy.settings import PolicySettings
 from services.policy.vllm.answers import Choice, Completions, ServedModel
 from services.policy.vllm.client import MAX_CONNECTIONS, VllmClient
+from services.policy.vllm.self_test import self_test
 from services.policy.vllm.serving import SERVED_NAME
 from services.policy.vllm.stops import stop_ids_of
 from shared.contracts.weights import WeightVersion
@@ -68,6 +69,7 @@ class VllmEngine:
         )
         self._tolerance = settings.canary_tolerance
         self._dtype: str | None = None
+        self._tested: str | None = None
         self._canary: CanaryCheck | None = None
         self._staged: WeightVersion | None = None
         self._live: _Live | None = None
@@ -108,6 +110,7 @@ class VllmEngine:
     def stage(self, directory: Path, version: WeightVersion) -> None:
         """See `Engine.stage`: digests of all files, and the very tensors that the server was started on."""
         served = self._client.served_model()
+        self._test(served)
         expected = {name: TensorHeader(tensor.dtype, tensor.shape) for name, tensor in served.tensors.items()}
         try:
             verify(directory, version)
@@ -168,6 +171,12 @@ class VllmEngine:
         except EngineError as lost:
             log.error("engine_lost", error=str(lost))
             self._client.end_server()
+
+    def _test(self, served: ServedModel) -> None:
+        """Once for each precision below float32, while nothing serves: a server that dies of it takes no work along."""
+        if served.dtype not in ("float32", self._tested):
+            self_test(self._client, served.dtype)
+            self._tested = served.dtype
 
     def _served_and_check(self) -> tuple[ServedModel, CanaryCheck]:
         """What the server was started on, asked anew, and the canary's check for its precision."""

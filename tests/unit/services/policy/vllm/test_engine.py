@@ -254,7 +254,7 @@ def test_a_server_that_dies_under_a_request_is_waited_for(
     fault: tuple[int, object],
 ) -> None:
     swap(engine, store, versions[0])
-    server.fail("/v1/completions", fault)
+    server.fail("/v1/completions", fault, fault)
     server.during = lambda path: setattr(server, "healthy", server.healthy and path != "/v1/completions")
     with pytest.raises(EngineUnavailableError, match="away"):
         engine.generate([REQUEST], Sampling(2))
@@ -304,3 +304,32 @@ def test_generating_before_any_swap_is_an_error(engine: VllmEngine, server: Fake
     assert engine.live_version() is None
     with pytest.raises(EngineError, match="no weights are loaded yet"):
         engine.generate([REQUEST], Sampling(2))
+
+
+def test_below_float32_a_small_batch_is_tried_before_anything_is_loaded(
+    engine: VllmEngine, server: FakeVllm, store: DirectoryStore, versions: list[WeightVersion]
+) -> None:
+    server.dtype = "bfloat16"
+    swap(engine, store, versions[0])
+    assert server.calls().index("/v1/completions") < server.calls().index("/pause")
+
+
+def test_a_server_that_dies_of_the_small_batch_is_a_counted_error_with_the_remedy(
+    engine: VllmEngine, server: FakeVllm, store: DirectoryStore, versions: list[WeightVersion]
+) -> None:
+    """VLLM in bfloat16 on a CPU, with some small models: SIGILL at the first batch."""
+    server.dtype = "bfloat16"
+    server.during = lambda path: setattr(server, "healthy", server.healthy and path != "/v1/completions")
+    with pytest.raises(EngineError, match=r"died of a first small batch in bfloat16.*Use float32") as caught:
+        swap(engine, store, versions[0])
+    assert not isinstance(caught.value, EngineUnavailableError)
+    assert "/pause" not in server.calls()
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(
+    engine: VllmEngine, server: FakeVllm, store: DirectoryStore, versions: list[WeightVersion]
+) -> None:
+    """uvicorn closes a connection on which an error was answered; whoever takes it from the pool meets its end."""
+    swap(engine, store, versions[0])
+    server.fail("/weight_info", DROPPED)
+    assert engine.live_version() == versions[0]
