@@ -55,12 +55,12 @@ def settings_of(strategy: str, **more: Any) -> TrainerSettings:
 class HalfStep:
     """A store with a half-step to train, and copies of it."""
 
-    def __init__(self, root: Path, **more: Any) -> None:
+    def __init__(self, root: Path, *, scale: float = 0.5) -> None:
         self.root = root
         self.store = DirectoryStore(root / "store")
         model = tiny_models.make_model(root / "model", seed=1)
         base = tiny_models.publish(self.store, "run", 0, model)
-        self.item = put_half_step(self.store, base, make_pairs(model, 8, seed=1), **{"training": LONG, **more})
+        self.item = put_half_step(self.store, base, make_pairs(model, 8, seed=1), training=LONG, scale=scale)
 
     def copy(self) -> DirectoryStore:
         """An equal store, of which nothing is trained yet."""
