@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from services.trainer import lifeline
@@ -26,9 +28,14 @@ while True:
 """
 
 
-def follower(path: Path, *more: str) -> subprocess.Popen[str]:
+@contextmanager
+def follower(path: Path, *more: str) -> Generator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", FOLLOWER, str(path), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_busy_follower_is_killed_when_the_writer_closes(tmp_path: Path) -> None:
