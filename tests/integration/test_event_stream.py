@@ -1,3 +1,5 @@
+# redis-py leaves some parameters of its commands without a type.
+# pyright: reportUnknownMemberType=false
 """`/v1/runs/{id}/events` over a real server and a real Redis: who comes back misses nothing and sees nothing twice."""
 
 import json
