@@ -1,6 +1,7 @@
 """Judges that fetch their questions: over the routes, on the twins of store and board."""
 
 import asyncio
+import errno
 from typing import Any
 
 import httpx
@@ -34,7 +35,7 @@ class Bench:
         self.clock = ManualClock(1_000.0)
         self.store = MemoryStore()
         self.board = MemoryBoard(self.clock)
-        self.spec = PullJudge(name="anna", **({"order": "given"} | spec))
+        self.spec = PullJudge.model_validate({"name": "anna", "order": "given"} | spec)
         self.use(self.board)
 
     def use(self, board: MemoryBoard) -> None:
@@ -231,3 +232,18 @@ def test_a_lost_redis_is_a_503_that_may_be_tried_again() -> None:
     bench.use(LostBoard(bench.clock))
     response = bench.send("GET", "/v1/comparisons", params={"judge": "anna"})
     assert (response.status_code, response.json()["retryable"]) == (503, True)
+
+
+def test_a_full_disk_takes_no_verdict_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.put(("a", "bb"))
+    (question,) = bench.lease()
+
+    def full(key: str, data: bytes) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.store, "create", full)
+        response = bench.answer(question, p=0.9)
+    assert (response.status_code, response.json()["retryable"]) == (507, True)
+    assert bench.answer(question, p=0.9).status_code == 200
