@@ -329,7 +329,7 @@ def test_a_server_that_dies_of_the_small_batch_is_a_counted_error_with_the_remed
 def test_a_connection_that_the_server_closed_is_opened_again(
     engine: VllmEngine, server: FakeVllm, store: DirectoryStore, versions: list[WeightVersion]
 ) -> None:
-    """uvicorn closes a connection on which an error was answered; whoever takes it from the pool meets its end."""
+    """Uvicorn closes a connection on which an error was answered; whoever takes it from the pool meets its end."""
     swap(engine, store, versions[0])
     server.fail("/weight_info", DROPPED)
     assert engine.live_version() == versions[0]
