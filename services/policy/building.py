@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
-from services.policy.engine import Engine
+from services.policy.engine import Engine, Rests
 from services.policy.gate import Gate
 from services.policy.prompts import Tokenizer
 from services.policy.settings import PolicySettings
 from services.policy.worker import GenerateHandler
+from shared.runtime.device_lock import DeviceLock, SharedDevice
 from shared.runtime.entry_points import named
 from shared.runtime.worker import Limits, Worker
 from shared.store.artifacts import DirectoryStore
@@ -27,7 +28,16 @@ def build_handler(settings: PolicySettings, store: DirectoryStore) -> GenerateHa
     engine = cast(Callable[[PolicySettings], Engine], named("engine", engine_name(settings)))(settings)
     load_tokenizer = cast(Callable[[Path], Tokenizer], named("tokenizer", settings.tokenizer))
     gate = Gate(engine, lambda version: store.path(version.directory))
-    return GenerateHandler(store, gate, load_tokenizer)
+    return GenerateHandler(store, gate, load_tokenizer, _device(settings, engine))
+
+
+def _device(settings: PolicySettings, engine: Engine) -> SharedDevice | None:
+    """The accelerator where it is shared with the trainer; an engine that can rest does so before it is let go."""
+    if settings.device_lock is None:
+        return None
+    if isinstance(engine, Rests):
+        return SharedDevice(DeviceLock(settings.device_lock), wake=engine.wake, rest=engine.rest)
+    return SharedDevice(DeviceLock(settings.device_lock), wake=lambda: None, rest=lambda: None)
 
 
 def run_loops(settings: PolicySettings, store: DirectoryStore, handler: GenerateHandler, stop: threading.Event) -> None:

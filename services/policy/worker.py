@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from shared.contracts.records import Prompt, Rollout, Skipped
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Attempt, WorkItem
 from shared.inpo.seeds import seed_of
+from shared.runtime.device_lock import SharedDevice
 from shared.runtime.telemetry import span
 from shared.runtime.worker import RetryLater
 from shared.store import layout
@@ -34,8 +36,15 @@ class GenerateHandler:
     `RetryLater` while the engine is away.
     """
 
-    def __init__(self, store: DirectoryStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer]) -> None:
+    def __init__(
+        self,
+        store: DirectoryStore,
+        gate: Gate,
+        load_tokenizer: Callable[[Path], Tokenizer],
+        device: SharedDevice | None = None,
+    ) -> None:
         self._store = store
+        self._device = device
         self._gate = gate
         self._tokenizer = lru_cache(maxsize=2)(load_tokenizer)
         self._prompts = lru_cache(maxsize=1)(self._read_prompts)
@@ -48,7 +57,7 @@ class GenerateHandler:
         plan = _read_plan(self._store, item)
         version = plan.sample_from if isinstance(plan, HalfStepPlan) else plan.version
         try:
-            with self._gate.serving(version) as engine:
+            with self._device.working() if self._device else nullcontext(), self._gate.serving(version) as engine:
                 rendered, skipped = self._render(item, plan, self._store.path(version.directory))
                 with span("generate", run=item.run, step=item.step, shard=item.shard, version=str(version)):
                     completions = _generate(engine, version, item, plan, rendered)
