@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import structlog
+
 from services.policy.completions import CompletionLimits, Completions
-from services.policy.engine import Engine
+from services.policy.engine import Engine, EngineError, Rests
 from services.policy.gate import Gate
 from services.policy.prompts import Tokenizer
 from services.policy.settings import PolicySettings
 from services.policy.worker import GenerateHandler
+from shared.runtime.device_lock import DeviceLock, SharedDevice
 from shared.runtime.entry_points import named
 from shared.runtime.worker import Limits, Worker
 from shared.store.artifacts import DirectoryStore
 from shared.store.redis_queue import RedisQueue
+
+log = structlog.get_logger(__name__)
 
 ENGINES = {
     "transformers": "services.policy.transformers_engine:TransformersEngine",
@@ -36,7 +41,7 @@ def build_parts(settings: PolicySettings, store: DirectoryStore) -> Parts:
     """What the service does, with the engine and tokenizer of the settings; `ValueError` for a wrong name."""
     engine = cast(Callable[[PolicySettings], Engine], named("engine", engine_name(settings)))(settings)
     load_tokenizer = cast(Callable[[Path], Tokenizer], named("tokenizer", settings.tokenizer))
-    gate = Gate(engine, lambda version: store.path(version.directory))
+    gate = Gate(engine, lambda version: store.path(version.directory), device=_device(settings, engine))
     limits = CompletionLimits(
         idle_s=settings.completion_idle_s,
         max_tokens=settings.completion_max_tokens,
@@ -49,6 +54,26 @@ def build_parts(settings: PolicySettings, store: DirectoryStore) -> Parts:
 def build_handler(settings: PolicySettings, store: DirectoryStore) -> GenerateHandler:
     """The handler of `generate` items alone; see `build_parts`."""
     return build_parts(settings, store).handler
+
+
+def _device(settings: PolicySettings, engine: Engine) -> SharedDevice | None:
+    """The accelerator where it is shared with the trainer; an engine that can rest does so before it is let go."""
+    if settings.device_lock is None:
+        return None
+    if isinstance(engine, Rests):
+        device = SharedDevice(DeviceLock(settings.device_lock), wake=engine.wake, rest=engine.rest)
+        threading.Thread(target=_settle, args=(device,), name="settle", daemon=True).start()
+        return device
+    return SharedDevice(DeviceLock(settings.device_lock), wake=lambda: None, rest=lambda: None)
+
+
+def _settle(device: SharedDevice) -> None:
+    """A server that was just started is awake: take the accelerator for it once, so that it rests when idle."""
+    try:
+        with device.working():
+            pass
+    except EngineError as error:
+        log.warning("engine_not_settled", error=str(error), next="the first work tries again")
 
 
 def run_loops(settings: PolicySettings, store: DirectoryStore, handler: GenerateHandler, stop: threading.Event) -> None:

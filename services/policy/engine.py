@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shared.contracts.records import FinishReason
 from shared.contracts.weights import WeightVersion
@@ -83,4 +83,17 @@ class Engine(Protocol):
 
     def live_version(self) -> WeightVersion | None:
         """The version that serves; None before the first swap."""
+        ...
+
+
+@runtime_checkable
+class Rests(Protocol):
+    """An engine that can give its accelerator to somebody else for a while."""
+
+    def wake(self) -> None:
+        """Take the accelerator back; may be repeated. `EngineError` when it cannot."""
+        ...
+
+    def rest(self) -> None:
+        """Let go of the accelerator's memory. Nothing may be asked of the engine before `wake`."""
         ...

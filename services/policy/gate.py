@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from services.policy.engine import Engine, EngineBusyError
 from shared.contracts.weights import WeightVersion
+from shared.runtime.device_lock import DeviceBusyError, SharedDevice
 from shared.runtime.telemetry import span
 
 
@@ -18,7 +19,8 @@ class Gate:
     after every swap, successful or not. One swap goes on at a time. Safe for any number of threads.
 
     Work of runs takes the engine by `serving`; whoever is outside the runs visits it by `visiting`, and never makes a
-    run's work wait for more than the visits and the swap that began before it.
+    run's work wait for more than the visits and the swap that began before it. Both hold the accelerator where it is
+    shared.
     """
 
     def __init__(
@@ -26,9 +28,11 @@ class Gate:
         engine: Engine,
         directory_of: Callable[[WeightVersion], Path],
         *,
+        device: SharedDevice | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._device = device
         self._clock = clock
         self._directory_of = directory_of
         self._swapping = threading.Lock()
@@ -54,7 +58,7 @@ class Gate:
 
         `SwapRefusedError` when the version does not pass verification. Must not be nested: a swap waits for the block.
         """
-        with self._owning():
+        with self._owning(), self._working():
             self.ensure(version)
             while not self._enter(version):
                 self.ensure(version)
@@ -70,14 +74,15 @@ class Gate:
         Beside a run's work when that has this very version live; otherwise swaps only when no run's work has had the
         engine for `idle_s` seconds. `EngineBusyError` while one has; `SwapRefusedError` as in `serving`.
         """
-        if not self._enter_now(version):
-            self._swap_when_idle(version, idle_s)
+        with self._working(wait=False):
             if not self._enter_now(version):
-                raise EngineBusyError("a run's work took the engine a moment ago")
-        try:
-            yield self._engine
-        finally:
-            self._leave()
+                self._swap_when_idle(version, idle_s)
+                if not self._enter_now(version):
+                    raise EngineBusyError("a run's work took the engine a moment ago")
+            try:
+                yield self._engine
+            finally:
+                self._leave()
 
     def ensure(self, version: WeightVersion) -> None:
         """Make `version` live; does nothing when it is. Its files are checked before the gate closes."""
@@ -109,6 +114,17 @@ class Gate:
             quiet_s = idle_s if self._owned_until is None else self._clock() - self._owned_until
             if self._num_owners or quiet_s < idle_s:
                 raise EngineBusyError("a run's work has the engine under another weight version")
+
+    @contextmanager
+    def _working(self, *, wait: bool = True) -> Generator[None]:
+        """The accelerator, where it is shared: waited for by a run's work, `EngineBusyError` for a visitor."""
+        with ExitStack() as stack:
+            if self._device is not None:
+                try:
+                    stack.enter_context(self._device.working(wait=wait))
+                except DeviceBusyError as error:
+                    raise EngineBusyError("the trainer has the accelerator") from error
+            yield
 
     @contextmanager
     def _owning(self) -> Generator[None]:

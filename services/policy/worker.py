@@ -34,7 +34,12 @@ class GenerateHandler:
     `RetryLater` while the engine is away.
     """
 
-    def __init__(self, store: DirectoryStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer]) -> None:
+    def __init__(
+        self,
+        store: DirectoryStore,
+        gate: Gate,
+        load_tokenizer: Callable[[Path], Tokenizer],
+    ) -> None:
         self._store = store
         self._gate = gate
         self._tokenizer = lru_cache(maxsize=2)(load_tokenizer)

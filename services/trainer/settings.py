@@ -80,6 +80,11 @@ def _contradictions(settings: TrainerSettings) -> list[tuple[bool, str]]:
             "set trainer_strategy to fsdp2 or deepspeed",
         ),
         (
+            strategy == "single" and settings.device_lock is not None and settings.trainer_device != "cpu",
+            "device_lock needs a trainer whose memory is free between two items, but trainer_strategy single keeps its "
+            "models: set trainer_strategy to fsdp2 or deepspeed, also for one process",
+        ),
+        (
             strategy != "deepspeed" and stage is not None,
             f"trainer_zero_stage is DeepSpeed's, but trainer_strategy is {strategy}: unset it, or set trainer_strategy "
             "to deepspeed",

@@ -22,6 +22,7 @@ from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import PublishedWeights
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import Attempt, WorkItem
+from shared.runtime.device_lock import DeviceLock
 from shared.runtime.telemetry import span
 from shared.store import layout
 from shared.store.artifacts import DirectoryStore, read_model
@@ -50,6 +51,7 @@ class TrainHandler:
         if settings.trainer_num_threads is not None:
             torch.set_num_threads(settings.trainer_num_threads)
         self._store = store
+        self._lock = DeviceLock(settings.device_lock)
         self._works: Works
         if settings.trainer_strategy == "single":
             self._device = device_named(settings.trainer_device)
@@ -70,12 +72,13 @@ class TrainHandler:
         return self._on_the_device(item, plan)
 
     def _on_the_device(self, item: WorkItem, plan: BasePlan | EvaluationPlan | HalfStepPlan) -> Summary:
-        """Everything that touches a device goes through here: the place to hold it against others that share it."""
+        """Everything that touches a device goes through here, one at a time with whoever shares it."""
         if isinstance(plan, BasePlan):
             return self._import(item, plan)
-        if isinstance(plan, EvaluationPlan):
-            return self._works.score(item, plan)
-        return self._works.train(item, plan)
+        with self._lock.held():
+            if isinstance(plan, EvaluationPlan):
+                return self._works.score(item, plan)
+            return self._works.train(item, plan)
 
     def _import(self, item: WorkItem, plan: BasePlan) -> Summary:
         with span("publish", run=item.run, step=item.step):

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """What every service reads. `INPO_REDIS_URL` sets `redis_url`, and so on."""
 
-    model_config = SettingsConfigDict(env_prefix="INPO_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="INPO_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     store_dir: Path = Field(default=Path(".inpo/store"), description="Directory of the artifact store.")
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Where the queue lives.")
@@ -23,6 +23,11 @@ class Settings(BaseSettings):
         default=3600.0, gt=0.0, description="A worker that needs longer for one item is ended, and the try counted."
     )
     drain_s: float = Field(default=20.0, ge=0.0, description="How long a worker that is told to stop may go on.")
+    device_lock: Path | None = Field(
+        default=None,
+        description="A file, the same for policy and trainer of a machine, where both share one accelerator: one works "
+        "while the other lets go of it. A vLLM server must be started with --enable-sleep-mode then.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log line."
     )

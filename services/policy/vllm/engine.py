@@ -81,6 +81,14 @@ class VllmEngine:
         self._pool.shutdown()
         self._client.close()
 
+    def wake(self) -> None:
+        """Take the accelerator's memory back after `rest`; the weights are those that rested."""
+        self._client.wake_up()
+
+    def rest(self) -> None:
+        """Give the accelerator's memory to somebody else; nothing may be asked before `wake`."""
+        self._client.sleep()
+
     @property
     def url(self) -> str:
         """Where the server is."""

@@ -17,10 +17,12 @@ from services.policy.gate import Gate
 from services.policy.settings import PolicySettings
 from services.policy.vllm.engine import VllmEngine
 from shared.contracts.weights import WeightVersion
+from shared.runtime.device_lock import DeviceLock, SharedDevice
 from shared.store.artifacts import DirectoryStore
 from tests.support import tiny_models
 from tests.support.fake_vllm import DEAD, DROPPED, FakeVllm, fake_vllm
 from tests.support.vllm_server import unused_url
+from tests.support.waiting import wait_until
 
 REQUEST = GenerationRequest([1, 5], [7, 8, 9])
 
@@ -333,3 +335,20 @@ def test_a_connection_that_the_server_closed_is_opened_again(
     swap(engine, store, versions[0])
     server.fail("/weight_info", DROPPED)
     assert engine.live_version() == versions[0]
+
+
+def test_a_shared_accelerator_is_had_and_the_server_awake_whenever_it_is_asked_and_rests_afterwards(
+    engine: VllmEngine, server: FakeVllm, store: DirectoryStore, versions: list[WeightVersion], tmp_path: Path
+) -> None:
+    file = tmp_path / "device.lock"
+    device = SharedDevice(DeviceLock(file), wake=engine.wake, rest=engine.rest, idle_s=0.05)
+    asleep: list[str] = []
+    server.during = lambda path: asleep.append(path) if server.sleeping and path != "/wake_up" else None
+    for version in versions:
+        with device.working():
+            swap(engine, store, version)
+            assert len(engine.generate([REQUEST], Sampling(2))[0]) == 3
+        wait_until(lambda: server.sleeping, 20.0, "the server to rest")
+    assert asleep == []
+    with DeviceLock(file).held() as had:
+        assert had
