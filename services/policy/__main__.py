@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 
+import structlog
+
 from services.policy.app import policy_app
 from services.policy.building import build_parts
 from services.policy.settings import PolicySettings
@@ -15,6 +17,8 @@ from shared.runtime.threads import wait_passively
 from shared.runtime.worker import Limits, Worker
 from shared.store.artifacts import DirectoryStore
 from shared.store.redis_queue import RedisQueue
+
+log = structlog.get_logger(__name__)
 
 
 def main() -> None:
@@ -48,15 +52,17 @@ def _work(
     stop: threading.Event,
     ended: threading.Event,
 ) -> None:
-    queue = RedisQueue(settings.redis_url, consumer=settings.consumer("policy"), lease_s=settings.lease_s)
-    limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
     try:
+        queue = RedisQueue(settings.redis_url, consumer=settings.consumer("policy"), lease_s=settings.lease_s)
+        limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
         Worker(queue, store, ["generate"], handler, limits).run(stop)
-    finally:
-        if not stop.is_set():
-            # A process that only looks alive is worse than one that its supervisor restarts.
-            ended.set()
+    except BaseException:
+        # A process that only looks alive is worse than one that its supervisor restarts.
+        log.exception("worker_ended")
+        ended.set()
+        while True:  # the server may not have begun to listen for signals yet
             os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(1.0)
 
 
 if __name__ == "__main__":
