@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 
+import structlog
+
 from services.policy.app import policy_app
 from services.policy.building import build_parts, run_loops
 from services.policy.settings import PolicySettings
@@ -13,6 +15,8 @@ from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
 from shared.store.artifacts import DirectoryStore
+
+log = structlog.get_logger(__name__)
 
 
 def main() -> None:
@@ -50,9 +54,11 @@ def _work(
         run_loops(settings, store, handler, stop)
     except BaseException:
         # A process that only looks alive is worse than one that its supervisor restarts.
+        log.exception("worker_ended")
         ended.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise
+        while True:  # the server may not have begun to listen for signals yet
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(1.0)
 
 
 if __name__ == "__main__":

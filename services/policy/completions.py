@@ -10,7 +10,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from services.policy.engine import Completion, Engine, EngineBusyError, EngineError, GenerationRequest, Sampling
+from services.policy.engine import (
+    Completion,
+    Engine,
+    EngineBusyError,
+    EngineError,
+    GenerationRequest,
+    Sampling,
+    SwapRefusedError,
+)
 from services.policy.gate import Gate
 from services.policy.prompts import RenderError, Tokenizer
 from services.policy.worker import check_completions, context_of
@@ -127,10 +135,11 @@ class Completions:
         except EngineBusyError as error:
             detail = f"{error}; outsiders are answered when it has been idle for {self._limits.idle_s:g} s"
             raise _unavailable("A run is at work", detail, self._limits.idle_s) from None
+        except SwapRefusedError as error:
+            # Refused weights are checked again from time to time, not on every request.
+            self._refusal = (version, str(error), time.monotonic() + _REFUSAL_KEPT_S)
+            raise _unavailable("The promoted weights are refused", str(error), _REFUSAL_KEPT_S) from error
         except EngineError as error:
-            if not self.is_live(version):
-                # A refused version is checked again from time to time, not on every request.
-                self._refusal = (version, str(error), time.monotonic() + _REFUSAL_KEPT_S)
             raise _unavailable("The engine cannot answer", str(error), self._limits.idle_s) from error
 
 
@@ -139,8 +148,7 @@ def _generate(
 ) -> list[list[Completion]]:
     seed = secrets.randbits(62) if request.seed is None else request.seed
     requests = [
-        GenerationRequest(ids, [seed_of("completion", seed, index, sample) for sample in range(request.n)])
-        for index, ids in enumerate(prompts)
+        GenerationRequest(ids, _seeds(request.n, "completion", seed, index)) for index, ids in enumerate(prompts)
     ]
     sampling = Sampling(request.max_tokens, request.temperature, request.top_p)
     before = engine.live_version()
@@ -153,6 +161,12 @@ def _generate(
     for index, (asked, completions) in enumerate(zip(requests, found, strict=True)):
         check_completions(f"prompt {index}", asked, completions)
     return found
+
+
+def _seeds(num: int, *parts: str | int) -> list[int]:
+    """Seeds that follow one another, below 2**63 all of them: some engines sample those together."""
+    first = seed_of(*parts) >> 1
+    return list(range(first, first + num))
 
 
 def _response(

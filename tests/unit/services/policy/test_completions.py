@@ -11,6 +11,7 @@ import pytest
 
 from services.policy.app import policy_app
 from services.policy.completions import CompletionLimits, Completions
+from services.policy.engine import EngineError
 from services.policy.gate import Gate
 from services.policy.settings import PolicySettings
 from shared.contracts.completions import CompletionResponse
@@ -210,6 +211,18 @@ def test_refused_weights_answer_nobody_and_the_old_promotion_serves_again_after_
         assert_refused(service.ask(prompt="once"), 503, "is refused by the test")
     assert service.engine.live == service.versions[1]
     promotions.roll_back(service.store, by="test")
+    assert service.answer().model == "run@1"
+
+
+def test_an_engine_that_is_away_for_a_moment_is_asked_again_on_the_next_request(service: Service) -> None:
+    service.promote(1)
+
+    def away(what: str) -> None:
+        service.engine.during = lambda what: None
+        raise EngineError("it is being started again")
+
+    service.engine.during = away
+    assert_refused(service.ask(prompt="once"), 503, "it is being started again")
     assert service.answer().model == "run@1"
 
 

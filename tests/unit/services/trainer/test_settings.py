@@ -16,6 +16,7 @@ from tests.support.data import ROOT
     ("settings", "reason"),
     [
         ({"trainer_num_processes": 2}, "trainer_num_processes is 2, but trainer_strategy single has one process"),
+        ({"device_lock": "device.lock"}, "set trainer_strategy to fsdp2 or deepspeed, also for one process"),
         ({"trainer_strategy": "fsdp2", "trainer_zero_stage": 3}, "trainer_zero_stage is DeepSpeed's"),
         ({"trainer_zero_stage": 1}, "trainer_zero_stage is DeepSpeed's, but trainer_strategy is single"),
         ({"trainer_offload_optimizer": True}, "need trainer_strategy fsdp2 or deepspeed"),
