@@ -17,6 +17,7 @@ from services.trainer.iteration import Iteration, train
 from services.trainer.log_probs import Compute
 from services.trainer.models import Policies
 from services.trainer.pairs import read_pairs
+from services.trainer.worker import TrainHandler
 from shared.contracts.plans import BasePlan
 from shared.contracts.records import PublishedWeights, ReferenceScores
 from shared.contracts.spec import ModelSpec, TrainingSpec
@@ -28,6 +29,7 @@ from tests.support import tiny_models
 from tests.support.data import outside_data
 from tests.support.tiny_training import (
     ATTEMPT,
+    SETTINGS,
     a_handler,
     a_pair,
     make_pairs,
@@ -329,3 +331,15 @@ def test_the_logistic_loss_starts_at_log_2(store: DirectoryStore, model: Path, b
     assert metrics["step_zero_loss"] == pytest.approx(math.log(2), rel=1e-4)
     assert metrics["margin_mean"] > 0.0
     assert "target_mean" not in metrics
+
+
+def test_gradient_checkpointing_changes_no_figure(store: DirectoryStore, model: Path, base: WeightVersion) -> None:
+    """Activations that are computed again are the same: equal weights, to the last bit."""
+    item = put_half_step(store, base, make_pairs(model, 6, seed=1))
+    a_handler(store)(item, ATTEMPT)
+    kept = published(store, item)
+    store.path(layout.published(item.step)).unlink()
+    TrainHandler(store, SETTINGS.model_copy(update={"trainer_gradient_checkpointing": True}))(item, ATTEMPT)
+    recomputed = published(store, item)
+    assert recomputed.version.directory != kept.version.directory
+    assert recomputed.version.digest == kept.version.digest
