@@ -11,7 +11,7 @@ ARGS ?=
 export VENV
 
 .NOTPARALLEL:
-.PHONY: help setup vllm demo up test test-docker check fmt fmt-check lint types arch docs bench clean
+.PHONY: help setup vllm demo up judge-conformance test test-docker check fmt fmt-check lint types arch docs bench clean
 
 help: ## this text
 	@echo "usage: make TARGET"
@@ -31,6 +31,9 @@ up: setup ## Redis and the four services on this machine, until Ctrl-C
 
 test: setup ## all tests, on real Redis and real torch; ARGS="-k queue" selects
 	$(TEST_ENV) $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
+
+judge-conformance: setup ## does the judge at URL=http://… keep its promises? docs/judges.md says which
+	@$(BIN)/inpo check-judge $(URL) $(ARGS)
 
 test-docker: setup ## `docker compose up` on a real Docker: builds the images, runs an iteration, restarts, probes
 	INPO_TEST_DOCKER=1 $(BIN)/pytest -q tests/docker $(ARGS)
