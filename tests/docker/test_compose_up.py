@@ -103,7 +103,7 @@ def test_without_a_key_nothing_is_answered(key: str, url: str) -> None:
 def test_vllm_and_redis_cannot_be_reached_from_outside(key: str, service: str, port: int) -> None:
     """Neither from the host nor from the network where judges are called."""
     container = json.loads(compose("ps", "--format", "json", service))
-    assert all(publisher["PublishedPort"] == 0 for publisher in container["Publishers"])
+    assert all(publisher["PublishedPort"] == 0 for publisher in container["Publishers"] or [])
     network = f"{PROJECT}_front"
     probe = [
         "docker",
