@@ -192,7 +192,8 @@ def test_what_nobody_asked_is_unknown_and_wrong_verdicts_name_the_field() -> Non
     bench.put(("a", "bb"))
     (question,) = bench.lease()
     assert bench.answer(question | {"id": "0" * 64}, p=0.5).status_code == 404
-    for wrong in ({"p": 1.5}, {"p": "many"}, {"status": "ok"}, {"status": "tie", "p": 0.9}, {"winner": "a", "p": 1}):
+    numbers: list[dict[str, Any]] = [{"p": 1.5}, {"p": "0.9"}, {"p": True}, {"p": -0.1}]
+    for wrong in (*numbers, {"status": "ok"}, {"status": "tie", "p": 0.9}, {"winner": "a", "p": 1}):
         assert bench.answer(question, **wrong).status_code == 422, wrong
     assert bench.answer(question, status="abstain", p=0.5).status_code == 422
     assert bench.answer(question | {"id": "../../etc/passwd"}, p=0.5).status_code in {404, 422}
