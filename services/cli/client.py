@@ -1,5 +1,9 @@
 """The controller's REST API as the commands use it; whatever goes wrong is one `ApiError` with a remedy."""
 
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import quote
@@ -11,9 +15,12 @@ from services.cli.failures import ApiError, UserError
 from shared.contracts.problems import Problem
 from shared.contracts.runs import IterationList, RunDetail, RunList, WeightsList
 from shared.contracts.spec import RunSpec
+from shared.contracts.weights import PromotedWeights, Promotion
+from shared.runtime.access import read_keys
 
 TIMEOUT_S = 30.0
 CREATE_TIMEOUT_S = 600.0  # creating a run may download its prompts
+CREATE_PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # between the tries
 
 _LOOPBACK = ("http://127.", "http://localhost", "http://[::1]")
 
@@ -26,7 +33,15 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 class Api:
     """A controller at an address. Every method may raise `ApiError`."""
 
-    def __init__(self, url: str, key: str | None = None, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._pause = pause
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise ApiError(f"{url!r} is not the address of a controller, such as http://127.0.0.1:8000")
@@ -41,9 +56,18 @@ class Api:
         )
 
     def create_run(self, spec: RunSpec) -> RunDetail:
-        """`POST /v1/runs`."""
+        """`POST /v1/runs`. Sent again when no answer came, with the same key, so that one run is made all the same."""
         body = spec.model_dump_json().encode()
-        return self._ask("POST", "/v1/runs", RunDetail, body=body, timeout_s=CREATE_TIMEOUT_S)
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        for attempt in itertools.count():
+            try:
+                return self._ask("POST", "/v1/runs", RunDetail, body=body, headers=headers, timeout_s=CREATE_TIMEOUT_S)
+            except ApiError as error:
+                nobody_there = error.unsent and attempt == 0
+                if not error.retryable or nobody_there or attempt == len(CREATE_PAUSES_S):
+                    raise
+            self._pause(CREATE_PAUSES_S[attempt])
+        raise AssertionError("unreachable")
 
     def run(self, run: str) -> RunDetail:
         """`GET /v1/runs/{id}`."""
@@ -65,12 +89,31 @@ class Api:
         """`GET /v1/weights`."""
         return self._ask("GET", "/v1/weights", WeightsList)
 
+    def promoted(self) -> PromotedWeights:
+        """`GET /v1/weights/promoted`."""
+        return self._ask("GET", "/v1/weights/promoted", PromotedWeights)
+
+    def promote(self, run: str, number: int) -> Promotion:
+        """`POST /v1/weights/{run}@{number}:promote`."""
+        return self._ask("POST", f"/v1/weights/{quote(run, safe='')}@{number}:promote", Promotion)
+
+    def roll_back(self) -> Promotion:
+        """`POST /v1/weights:rollback`."""
+        return self._ask("POST", "/v1/weights:rollback", Promotion)
+
     def _ask(
-        self, method: str, path: str, model: type[ModelT], *, body: bytes | None = None, timeout_s: float = TIMEOUT_S
+        self,
+        method: str,
+        path: str,
+        model: type[ModelT],
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> ModelT:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        sent = {**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
         try:
-            answer = self._client.request(method, path, content=body, headers=headers, timeout=timeout_s)
+            answer = self._client.request(method, path, content=body, headers=sent, timeout=timeout_s)
         except httpx.TimeoutException:
             reason = f"{self.url} did not answer within {timeout_s:.0f} s: see the controller's log"
             raise ApiError(reason, retryable=True) from None
@@ -79,6 +122,7 @@ class Api:
                 f"cannot reach a controller at {self.url} ({error or type(error).__name__}): "
                 "start one with `inpo up`, or name another with --url or INPO_URL",
                 retryable=isinstance(error, httpx.TransportError),
+                unsent=isinstance(error, httpx.ConnectError),
             ) from None
         if not answer.is_success:
             raise _refusal(self.url, answer)
@@ -93,13 +137,13 @@ def _of(run: str) -> str:
 
 
 def bearer_key(key_file: Path | None, key: str | None) -> str | None:
-    """The key of INPO_API_KEY_FILE (its first line), else that of INPO_API_KEY."""
+    """The first key of INPO_API_KEY_FILE, which may be a service's own key file, else that of INPO_API_KEY."""
     if key_file is None:
         return key or None
     try:
-        return key_file.read_text().splitlines()[0].strip()
-    except (OSError, UnicodeDecodeError, IndexError) as error:
-        raise UserError(f"INPO_API_KEY_FILE: cannot read a key from {key_file}: {error}") from None
+        return read_keys(key_file)[0].secret
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _refusal(url: str, answer: httpx.Response) -> ApiError:
@@ -109,6 +153,8 @@ def _refusal(url: str, answer: httpx.Response) -> ApiError:
         return _foreign(url, answer)
     if problem.status == 401:
         message = f"{url} wants a key: set INPO_API_KEY_FILE (or INPO_API_KEY) to the controller's"
+    elif problem.status == 403:
+        message = f"{problem.title}: {problem.detail} The key is the first of INPO_API_KEY_FILE, or INPO_API_KEY"
     elif problem.errors:
         message = "\n".join([f"{problem.title}:", *(f"  {item.field}: {item.message}" for item in problem.errors)])
     else:

@@ -1,4 +1,4 @@
-"""`inpo runs`, `pause`, `resume`, `cancel` and `weights`."""
+"""`inpo runs`, `pause`, `resume` and `cancel`."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (runs, pause, resume, cancel, weights):
+    for command in (runs, pause, resume, cancel):
         app.command()(command)
 
 
@@ -70,17 +70,6 @@ def resume(run: RunId, url: Url = None, state_dir: StateDir = STATE_DIR, api_key
 def cancel(run: RunId, url: Url = None, state_dir: StateDir = STATE_DIR, api_key_file: KeyFile = None) -> None:
     """End a run for good. What it has made is kept."""
     _change(run, "cancel", url, state_dir, api_key_file)
-
-
-def weights(url: Url = None, state_dir: StateDir = STATE_DIR, api_key_file: KeyFile = None) -> None:
-    """List all committed weight versions and where they are."""
-    from services.cli.screen import screen  # noqa: PLC0415
-    from services.cli.tables import weights_table  # noqa: PLC0415
-
-    with reported():
-        found = connect(url, state_dir, api_key_file).weights().weights
-        console = screen()
-        console.print(weights_table(found) if found else "no weights yet: the first iteration's commit brings some")
 
 
 def _change(

@@ -29,7 +29,7 @@ Two places: a service's **settings** are environment variables with the prefix `
 
 SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("Every service", "", Settings),
-    ("Services with an HTTP API", "The controller and the oracle.", HttpSettings),
+    ("Services with an HTTP API", "The controller, the oracle and the policy.", HttpSettings),
     ("Controller", "", ControllerSettings),
     ("Policy", "", PolicySettings),
     ("Oracle", "", OracleSettings),
@@ -68,8 +68,8 @@ def _command_variables() -> Iterator[str]:
     yield from ("| variable | option | meaning |", "|---|---|---|")
     found: dict[str, str] = {}
     root: Any = typer.main.get_command(app)
-    queue: Any = root.commands["queue"]
-    for command in (*root.commands.values(), *queue.commands.values()):
+    groups = [command.commands.values() for command in root.commands.values() if hasattr(command, "commands")]
+    for command in (*root.commands.values(), *(member for group in groups for member in group)):
         for parameter in command.params:
             names: Any = parameter.envvar or []
             for name in [names] if isinstance(names, str) else names:

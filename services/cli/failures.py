@@ -21,12 +21,18 @@ class SpecError(UserError):
 
 
 class ApiError(UserError):
-    """The controller refused (`status` says how), or cannot be reached (`status` is None)."""
+    """The controller refused (`status` says how), or gave no answer (`status` is None).
 
-    def __init__(self, message: str, status: int | None = None, *, retryable: bool = False) -> None:
+    `unsent`: it was not even reached, so nothing can have happened there.
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, *, retryable: bool = False, unsent: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retryable = retryable
+        self.unsent = unsent
 
 
 class StartError(UserError):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import commands_judge, commands_queue, commands_runs
+from services.cli import commands_judge, commands_queue, commands_runs, commands_weights
 from services.cli.failures import UserError, reported
 from services.cli.options import STATE_DIR, KeyFile, RedisUrl, StateDir, Url, connect
 
@@ -23,6 +23,7 @@ Align a model of your own (DIR is a Hugging Face model directory):
   inpo run examples/stories.yaml --set model.path=DIR --watch
   inpo runs                  all runs; `inpo runs RUN` shows one with its measurements
   inpo weights               what came out: ordinary Hugging Face directories
+  inpo weights promote RUN NUMBER    serve a version to others: /v1/completions of the policy service
 
 \b
 When something goes wrong:
@@ -148,6 +149,7 @@ def version() -> None:
 
 commands_runs.add_to(app)
 commands_judge.add_to(app)
+app.add_typer(commands_weights.app, name="weights")
 app.add_typer(commands_queue.app, name="queue")
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ Url = Annotated[
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, as `inpo runs` shows it.")]
 KeyFile = Annotated[
     Path | None,
-    typer.Option("--api-key-file", envvar="INPO_API_KEY_FILE", help="File whose first line is the controller's key."),
+    typer.Option(
+        "--api-key-file", envvar="INPO_API_KEY_FILE", help="Key file; the first key in it is sent to the controller."
+    ),
 ]
 StoreDir = Annotated[
     Path | None,

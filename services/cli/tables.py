@@ -7,6 +7,7 @@ from rich.text import Text
 
 from shared.contracts.records import Estimate, Sample
 from shared.contracts.runs import IterationView, RunDetail, RunView, WeightsView
+from shared.contracts.weights import WeightVersion
 
 STATE_STYLES = {
     "running": "cyan",
@@ -61,9 +62,9 @@ def iteration_cells(row: IterationView) -> list[str | Text]:
     ]
 
 
-def weights_table(weights: Sequence[WeightsView]) -> Table:
-    """One row a committed weight version."""
-    table = _table("run", "version", "digest", "parameters", "size", "directory")
+def weights_table(weights: Sequence[WeightsView], promoted: WeightVersion | None = None) -> Table:
+    """One row a committed weight version; the promoted one is marked."""
+    table = _table("run", "version", "digest", "parameters", "size", "promoted", "directory")
     for view in weights:
         table.add_row(
             Text(view.version.run),
@@ -71,6 +72,7 @@ def weights_table(weights: Sequence[WeightsView]) -> Table:
             view.version.digest[:12],
             f"{view.num_parameters:,}",
             f"{view.size_bytes / 2**20:.1f} MiB",
+            Text("promoted" if view.version == promoted else "", style="green"),
             Text(view.path, overflow="fold"),
         )
     return table

@@ -58,11 +58,18 @@ def perform(store: ArtifactStore, queue: Queue, record: RunRecord, action: Actio
 
 
 def declare(store: ArtifactStore, queue: Queue, run: str, intent: Intent) -> None:
-    """Write the next intent of a run and tell everybody."""
-    number = len(store.list(layout.intents(run))) + 1
-    while not create_model(store, layout.intent(run, number), intent):
-        number += 1
-    queue.publish(Event(type="run_changed", run=run, data=intent.model_dump()))
+    """Write the next intent of a run, unless its request did so before, and tell everybody."""
+    if not declared(store, run, intent.request):
+        number = len(store.list(layout.intents(run))) + 1
+        while not create_model(store, layout.intent(run, number), intent):
+            number += 1
+    queue.publish(Event(type="run_changed", run=run, data=intent.model_dump(exclude={"request"})))
+
+
+def declared(store: ArtifactStore, run: str, request: str | None) -> bool:
+    """Whether this request has written an intent of the run already."""
+    keys = [f"{layout.intents(run)}/{name}" for name in store.list(layout.intents(run))] if request else []
+    return any(read_model(store, key, Intent).request == request for key in keys)
 
 
 def commit(store: ArtifactStore, run: str, iteration: int) -> None:

@@ -1,32 +1,34 @@
 """The controller's REST API. Every handler reads the artifact store; the reconcile loop does the work."""
 
-import asyncio
-import re
-from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, FastAPI, Path, Query
 
-from services.controller.actions import declare
+from services.controller import examples
+from services.controller.actions import declare, declared
 from services.controller.checks import check_models
+from services.controller.events import events_router
 from services.controller.loop import ReconcileLoop
 from services.controller.prompts import InvalidSpecError
-from services.controller.runs import RunRepository, UnknownRunError, allowed, intent_of
+from services.controller.runs import RunRepository, UnknownRunError, allowed
 from services.controller.settings import ControllerSettings
 from services.controller.waiting import with_waiting
+from services.controller.weights import weights_router
 from shared.contracts.problems import FieldError
-from shared.contracts.runs import IterationList, PairPage, RunDetail, RunList, RunRecord, WeightsList
+from shared.contracts.records import Intent
+from shared.contracts.runs import IterationList, PairPage, RunDetail, RunList, RunRecord
 from shared.contracts.spec import RunSpec
 from shared.contracts.work import Event
 from shared.runtime.http import ProblemError, create_app
+from shared.runtime.openapi import examples as described
+from shared.runtime.openapi import refusals
+from shared.runtime.requests import Identity
 from shared.store.artifacts import DirectoryStore
 from shared.store.queue import Queue, QueueUnavailableError
+from shared.store.requests import RequestLedger
 
-RunId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,80}$")]
-
-SSE_WAIT_S = 10.0
-_EVENT_ID = re.compile(r"^\d+(-\d+)?$")
+RunId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,80}$", description="A run's id.", examples=[examples.RUN])]
+UNKNOWN_RUN = {404: "No run has this id."}
 
 
 def controller_app(
@@ -43,10 +45,14 @@ def controller_app(
             redis = str(error)
         return {"redis": redis, "reconciler": loop.last_error}
 
-    app = create_app("INPO controller", settings, ready=ready)
+    def known(run_id: RunId) -> str:
+        return _record(repository, run_id).id
+
+    app = create_app("INPO controller", settings, ready=ready, ledger=RequestLedger(store))
     app.include_router(_runs(repository, queue))
-    app.include_router(_contents(repository, store))
-    app.include_router(_events(repository, events))
+    app.include_router(_contents(repository))
+    app.include_router(weights_router(repository, store))
+    app.include_router(events_router(events, known))
     return app
 
 
@@ -60,36 +66,43 @@ def _record(repository: RunRepository, run_id: str) -> RunRecord:
 def _runs(repository: RunRepository, queue: Queue) -> APIRouter:
     router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
-    @router.post("", status_code=201)
-    def create_run(spec: RunSpec) -> RunDetail:
+    @router.post("", status_code=201, openapi_extra=described(request=examples.SPEC, response=examples.RUN_DETAIL))
+    def create_run(spec: RunSpec, identity: Identity) -> RunDetail:
         """Create a run. It starts at once, or when the runs before it have ended."""
         try:
             check_models(spec)
-            record = repository.create(spec)
+            record = repository.create(spec, identity)
         except InvalidSpecError as error:
             wrong = FieldError(field=error.field, message=error.message)
             raise ProblemError(422, "Invalid run", str(error), errors=[wrong]) from error
         _wake(queue, record.id)
         return repository.detail(record)
 
-    @router.get("")
+    @router.get("", openapi_extra=described(response=examples.RUN_LIST))
     def list_runs() -> RunList:
         """All runs, newest first."""
         return RunList(runs=[repository.view(record) for record in reversed(repository.records())])
 
-    @router.get("/{run_id}")
+    @router.get("/{run_id}", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.RUN_DETAIL))
     def get_run(run_id: RunId) -> RunDetail:
         """State, progress, newest weights and what was left out."""
         return with_waiting(repository.detail(_record(repository, run_id)), queue)
 
-    @router.post("/{run_id}:{action}")
-    def change_run(run_id: RunId, action: Literal["pause", "resume", "cancel"]) -> RunDetail:
+    @router.post(
+        "/{run_id}:{action}",
+        responses=refusals(
+            {**UNKNOWN_RUN, 409: "The run is in a state that forbids it.", 503: "Redis cannot be reached."}
+        ),
+        openapi_extra=described(response=examples.RUN_DETAIL),
+    )
+    def change_run(run_id: RunId, action: Literal["pause", "resume", "cancel"], identity: Identity) -> RunDetail:
         """Pause (what a worker has in hand is finished, all else waits), resume or cancel a run."""
         record = _record(repository, run_id)
         state = repository.view(record).state
-        if not allowed(state, action):
+        request = identity.digest if identity is not None else None
+        if not allowed(state, action) and not declared(repository.store, run_id, request):
             raise ProblemError(409, "Not now", f"cannot {action} a run that is {state}")
-        declare(repository.store, queue, run_id, intent_of(action))
+        declare(repository.store, queue, run_id, Intent(action=action, request=request))
         if action != "resume":
             queue.drop(run_id)
         return repository.detail(record)
@@ -97,60 +110,31 @@ def _runs(repository: RunRepository, queue: Queue) -> APIRouter:
     return router
 
 
-def _contents(repository: RunRepository, store: DirectoryStore) -> APIRouter:
+def _contents(repository: RunRepository) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["contents"])
 
-    @router.get("/runs/{run_id}/iterations")
+    @router.get(
+        "/runs/{run_id}/iterations",
+        responses=refusals(UNKNOWN_RUN),
+        openapi_extra=described(response=examples.ITERATIONS),
+    )
     def get_iterations(run_id: RunId) -> IterationList:
         """Committed iterations with their measurements; row 0 is the reference policy."""
         return repository.iterations(_record(repository, run_id))
 
-    @router.get("/runs/{run_id}/pairs")
+    @router.get(
+        "/runs/{run_id}/pairs", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.PAIRS)
+    )
     def get_pairs(
         run_id: RunId,
-        iteration: Annotated[int, Query(ge=1)] = 1,
-        offset: Annotated[int, Query(ge=0)] = 0,
+        iteration: Annotated[int, Query(ge=1, le=9999)] = 1,
+        offset: Annotated[int, Query(ge=0, lt=2**53)] = 0,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
     ) -> PairPage:
         """Preference pairs of an iteration, in an order that never changes."""
         return repository.pairs(_record(repository, run_id), iteration, offset, limit)
 
-    @router.get("/weights")
-    def get_weights() -> WeightsList:
-        """Committed weight versions: ordinary Hugging Face directories."""
-        return repository.weights(store)
-
     return router
-
-
-def _events(repository: RunRepository, queue: Queue) -> APIRouter:
-    router = APIRouter(prefix="/v1/runs", tags=["runs"])
-
-    def known(run_id: RunId) -> str:
-        return _record(repository, run_id).id
-
-    @router.get("/{run_id}/events", response_class=EventSourceResponse)
-    async def get_events(
-        run_id: Annotated[str, Depends(known)],
-        request: Request,
-        last_seen: Annotated[str | None, Depends(_last_seen)],
-    ) -> AsyncIterator[ServerSentEvent]:
-        """Live events of a run (server-sent). `Last-Event-ID` goes on where a connection broke."""
-        cursor = last_seen or await asyncio.to_thread(queue.last_event)
-        while not await request.is_disconnected():
-            for identity, event in await asyncio.to_thread(queue.events, cursor, wait_s=SSE_WAIT_S):
-                cursor = identity
-                if event.run == run_id:
-                    yield ServerSentEvent(id=identity, event=event.type, data=event.data)
-
-    return router
-
-
-def _last_seen(last_event_id: Annotated[str | None, Header()] = None) -> str | None:
-    """The client's `Last-Event-ID`; refused before the stream begins, because afterwards there is no status to send."""
-    if last_event_id is not None and not _EVENT_ID.match(last_event_id):
-        raise ProblemError(400, "Bad Last-Event-ID", f"{last_event_id!r} is not the id of an event of this stream")
-    return last_event_id
 
 
 def _wake(queue: Queue, run: str) -> None:

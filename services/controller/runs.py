@@ -14,7 +14,6 @@ from shared.contracts.plans import PLAN, BasePlan
 from shared.contracts.records import (
     Commit,
     EvaluationResult,
-    Intent,
     PreferencePair,
     Prompt,
     PublishedWeights,
@@ -37,6 +36,7 @@ from shared.contracts.runs import (
 from shared.contracts.spec import RunSpec
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, DirectoryStore, MissingArtifactError, create_model, read_model
+from shared.store.requests import RequestIdentity
 from shared.store.tables import create_table, num_rows, read_skipped, read_table
 from shared.store.weights import read_manifest
 
@@ -55,21 +55,28 @@ class RunRepository:
         self._record = lru_cache(maxsize=1024)(self._read_record)
         self._skipped = lru_cache(maxsize=1024)(self._read_skipped)
 
-    def create(self, spec: RunSpec) -> RunRecord:
-        """Store a new run with its prompts. Raises `InvalidSpecError` for prompts that cannot be used."""
+    def create(self, spec: RunSpec, identity: RequestIdentity | None = None) -> RunRecord:
+        """Store a new run with its prompts; the run that a request made already, when it comes again.
+
+        Raises `InvalidSpecError` for prompts that cannot be used.
+        """
+        at = datetime.now(UTC) if identity is None else datetime.fromtimestamp(identity.at_s, UTC)
+        token = secrets.token_hex(2) if identity is None else identity.digest[:8]
+        run = f"{spec.name}-{at:%Y%m%d-%H%M%S}-{token}"
+        if identity is not None and self.store.exists(layout.run_record(run)):
+            return self.record(run)
         prompts, skipped = load_prompts(spec)
-        now = datetime.now(UTC)
         record = RunRecord(
-            id=f"{spec.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+            id=run,
             spec=spec,
-            created_at=now.isoformat(),
+            created_at=at.isoformat(),
             code_revision=installed_version("inpo"),
             num_prompts=len(prompts),
             skipped=skipped,
         )
-        create_table(self.store, layout.prompts(record.id), Prompt, prompts, skipped)
-        create_model(self.store, layout.run_record(record.id), record)
-        return record
+        create_table(self.store, layout.prompts(run), Prompt, prompts, skipped)
+        create_model(self.store, layout.run_record(run), record)
+        return self.record(run)
 
     def record(self, run: str) -> RunRecord:
         """The run's record; `UnknownRunError` when there is none."""
@@ -237,11 +244,6 @@ def allowed(state: RunState, action: str) -> bool:
         "cancel": ("queued", "running", "paused", "failed"),
     }
     return state in wanted[action]
-
-
-def intent_of(action: str) -> Intent:
-    """The intent behind `:pause`, `:resume` and `:cancel`."""
-    return Intent.model_validate({"action": action})
 
 
 def _progress(spec: RunSpec, observed: Observed, state: RunState) -> Progress:

@@ -1,28 +1,28 @@
 """The oracle's API: `/v1/judgments` asks a judge, `/v1/comparisons` is where judges fetch what they are asked."""
 
-from typing import Any
-
 from fastapi import FastAPI
 
 from services.oracle.desk import ComparisonDesk
 from services.oracle.desk_routes import add_desk_routes
+from services.oracle.examples import JUDGES, JUDGMENTS
 from services.oracle.judge import Judge, JudgeBuildError
 from services.oracle.judging import judged
 from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
 from shared.contracts.judging import JudgeIdentity, JudgmentRequest, JudgmentResponse
-from shared.contracts.problems import FieldError, Problem
+from shared.contracts.problems import FieldError
 from shared.contracts.spec import LocalJudgeSpec
 from shared.runtime.http import ProblemError, Readiness, create_app
+from shared.runtime.openapi import refusals
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "the body is not JSON"},
-    403: {"model": Problem, "description": "this oracle's settings do not allow the judge"},
-    404: {"model": Problem, "description": "no judge of this name is loaded"},
-    409: {"model": Problem, "description": "the judge is at another revision than `judge_revision`"},
-    413: {"model": Problem, "description": "the body is too large"},
-    422: {"model": Problem, "description": "a field is wrong, or the judge cannot be built"},
-}
+_REFUSALS = refusals(
+    {
+        403: "This oracle's settings do not allow the judge.",
+        404: "No judge of this name is loaded.",
+        409: "The judge is at another revision than `judge_revision`.",
+        422: "The judge cannot be built.",
+    }
+)
 
 
 def oracle_app(
@@ -50,8 +50,8 @@ def oracle_app(
         """The judges that are loaded now."""
         return judges.identities()
 
-    app.add_api_route("/v1/judgments", judgments, methods=["POST"], tags=["judging"], responses=_RESPONSES)
-    app.add_api_route("/v1/judges", loaded, tags=["judging"])
+    app.add_api_route("/v1/judgments", judgments, methods=["POST"], tags=["judging"], responses=_REFUSALS, **JUDGMENTS)
+    app.add_api_route("/v1/judges", loaded, tags=["judging"], **JUDGES)
     if desk is not None:
         add_desk_routes(app, desk)
     return app

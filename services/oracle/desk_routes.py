@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Query, Request
 
 from services.oracle.desk import ComparisonDesk, UnknownComparisonError, VerdictConflictError
+from services.oracle.examples import COUNTS, LEASE, VERDICT
 from shared.contracts.judging import (
     ComparisonCounts,
     JudgeLabel,
@@ -17,24 +18,17 @@ from shared.contracts.judging import (
     VerdictReceipt,
     VerdictRequest,
 )
-from shared.contracts.problems import Problem
 from shared.runtime.http import ProblemError
+from shared.runtime.openapi import refusals
 
 LOOK_S = 0.25
 ComparisonId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="as leased")]
 
-_QUEUE_LOST = {"model": Problem, "description": "Redis cannot be reached; asking again later loses nothing"}
-_WRONG_BODY: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "the body is not JSON"},
-    413: {"model": Problem, "description": "the body is too large"},
-    422: {"model": Problem, "description": "a field is wrong"},
-    503: _QUEUE_LOST,
-}
-_VERDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    **_WRONG_BODY,
-    404: {"model": Problem, "description": "nobody asked a comparison with this id"},
-    507: {"model": Problem, "description": "the disk is full; the verdict was not taken"},
-    409: {"model": Problem, "description": "another verdict was first, or an error came after its lease was over"},
+_QUEUE_LOST = {503: "Redis cannot be reached; asking again later loses nothing."}
+_VERDICT_REFUSALS = {
+    404: "Nobody asked a comparison with this id.",
+    409: "Another verdict was first, or an error came after its lease was over.",
+    507: "The disk is full; the verdict was not taken.",
 }
 
 
@@ -70,10 +64,12 @@ def add_desk_routes(app: FastAPI, desk: ComparisonDesk) -> None:
         return desk.counts(judge, judge_revision)
 
     tags: list[Any] = ["judging"]
-    app.add_api_route("/v1/comparisons:lease", lease, methods=["POST"], tags=tags, responses=_WRONG_BODY)
+    lost = refusals(_QUEUE_LOST)
+    app.add_api_route("/v1/comparisons:lease", lease, methods=["POST"], tags=tags, responses=lost, **LEASE)
+    refused = refusals({**_VERDICT_REFUSALS, **_QUEUE_LOST})
     path = "/v1/comparisons/{comparison_id}/verdict"
-    app.add_api_route(path, verdict, methods=["POST"], tags=tags, responses=_VERDICT_RESPONSES)
-    app.add_api_route("/v1/comparisons", counts, tags=tags, responses={422: _WRONG_BODY[422], 503: _QUEUE_LOST})
+    app.add_api_route(path, verdict, methods=["POST"], tags=tags, responses=refused, **VERDICT)
+    app.add_api_route("/v1/comparisons", counts, tags=tags, responses=lost, **COUNTS)
 
 
 def _received(desk: ComparisonDesk, comparison_id: str, body: VerdictRequest) -> VerdictReceipt:

@@ -1,7 +1,14 @@
-"""`python -m services.policy`: a worker of kind `generate`."""
+"""`python -m services.policy`: completions in the main thread, the worker of kind `generate` beside it."""
 
-from services.policy.building import build_handler
+import os
+import signal
+import threading
+
+from services.policy.app import policy_app
+from services.policy.building import build_parts
 from services.policy.settings import PolicySettings
+from services.policy.worker import GenerateHandler
+from shared.runtime.http import check_exposure, serve
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
@@ -11,15 +18,45 @@ from shared.store.redis_queue import RedisQueue
 
 
 def main() -> None:
-    """Run until told to stop."""
+    """Run until told to stop, or until the worker cannot go on."""
     wait_passively()
     settings = PolicySettings()
     configure_logging("policy", settings.log_level)
-    stop = stop_on_signals()
+    check_exposure(settings)
+    stop, ended = stop_on_signals(), threading.Event()
     store = DirectoryStore(settings.store_dir)
+    parts = build_parts(settings, store)
+
+    def ready() -> dict[str, str | None]:
+        return {"worker": "has ended" if ended.is_set() else None}
+
+    app = policy_app(settings, parts.completions, ready=ready)
+    arguments = (settings, store, parts.handler, stop, ended)
+    worker = threading.Thread(target=_work, args=arguments, name="generate-worker", daemon=True)
+    worker.start()
+    serve(app, settings)
+    if ended.is_set():
+        raise SystemExit("the policy's worker ended; the log has the reason")
+    stop.set()
+    worker.join(timeout=settings.drain_s + 1.0)
+
+
+def _work(
+    settings: PolicySettings,
+    store: DirectoryStore,
+    handler: GenerateHandler,
+    stop: threading.Event,
+    ended: threading.Event,
+) -> None:
     queue = RedisQueue(settings.redis_url, consumer=settings.consumer("policy"), lease_s=settings.lease_s)
     limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
-    Worker(queue, store, ["generate"], build_handler(settings, store), limits).run(stop)
+    try:
+        Worker(queue, store, ["generate"], handler, limits).run(stop)
+    finally:
+        if not stop.is_set():
+            # A process that only looks alive is worse than one that its supervisor restarts.
+            ended.set()
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ class SwapRefusedError(EngineError):
     """These weights must not serve; the message says why. The version that served before goes on serving."""
 
 
+class EngineBusyError(EngineError):
+    """A run's work has the engine under another version; whoever is outside the runs comes back later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How tokens are drawn: temperature first, then top-p. `top_p` 1 keeps the whole distribution."""

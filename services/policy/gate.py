@@ -1,11 +1,12 @@
-"""The gate in front of the engine: many generate at once, a swap is alone."""
+"""The gate in front of the engine: many generate at once, a swap is alone, and the runs' work goes first."""
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.policy.engine import Engine
+from services.policy.engine import Engine, EngineBusyError
 from shared.contracts.weights import WeightVersion
 from shared.runtime.telemetry import span
 
@@ -15,15 +16,32 @@ class Gate:
 
     Closing waits for running work to finish; whoever comes meanwhile waits and is never refused. The gate reopens
     after every swap, successful or not. One swap goes on at a time. Safe for any number of threads.
+
+    Work of runs takes the engine by `serving`; whoever is outside the runs visits it by `visiting`, and never makes a
+    run's work wait for more than the visits and the swap that began before it.
     """
 
-    def __init__(self, engine: Engine, directory_of: Callable[[WeightVersion], Path]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        directory_of: Callable[[WeightVersion], Path],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
+        self._clock = clock
         self._directory_of = directory_of
         self._swapping = threading.Lock()
         self._changed = threading.Condition()
         self._closed = False
         self._running = 0
+        self._num_owners = 0
+        self._owned_until: float | None = None
+
+    @property
+    def live(self) -> WeightVersion | None:
+        """The version that the engine serves at this moment."""
+        return self._engine.live_version()
 
     @property
     def closed(self) -> bool:
@@ -36,15 +54,30 @@ class Gate:
 
         `SwapRefusedError` when the version does not pass verification. Must not be nested: a swap waits for the block.
         """
-        self.ensure(version)
-        while not self._enter(version):
+        with self._owning():
             self.ensure(version)
+            while not self._enter(version):
+                self.ensure(version)
+            try:
+                yield self._engine
+            finally:
+                self._leave()
+
+    @contextmanager
+    def visiting(self, version: WeightVersion, idle_s: float) -> Generator[Engine]:
+        """The engine, serving exactly `version` until the block is left, for somebody outside the runs.
+
+        Beside a run's work when that has this very version live; otherwise swaps only when no run's work has had the
+        engine for `idle_s` seconds. `EngineBusyError` while one has; `SwapRefusedError` as in `serving`.
+        """
+        if not self._enter_now(version):
+            self._swap_when_idle(version, idle_s)
+            if not self._enter_now(version):
+                raise EngineBusyError("a run's work took the engine a moment ago")
         try:
             yield self._engine
         finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
+            self._leave()
 
     def ensure(self, version: WeightVersion) -> None:
         """Make `version` live; does nothing when it is. Its files are checked before the gate closes."""
@@ -59,17 +92,57 @@ class Gate:
                 with self._alone():
                     self._engine.swap_weights(directory, version)
 
+    def _swap_when_idle(self, version: WeightVersion, idle_s: float) -> None:
+        self._check_idle(idle_s)
+        with self._swapping:
+            if self._engine.live_version() == version:
+                return
+            directory = self._directory_of(version)
+            with span("swap", version=str(version)):
+                self._engine.stage(directory, version)
+                with self._alone(lambda: self._check_idle(idle_s)):
+                    self._engine.swap_weights(directory, version)
+
+    def _check_idle(self, idle_s: float) -> None:
+        """`EngineBusyError` unless no run's work has the engine, waits for it, or had it lately."""
+        with self._changed:
+            quiet_s = idle_s if self._owned_until is None else self._clock() - self._owned_until
+            if self._num_owners or quiet_s < idle_s:
+                raise EngineBusyError("a run's work has the engine under another weight version")
+
+    @contextmanager
+    def _owning(self) -> Generator[None]:
+        with self._changed:
+            self._num_owners += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_owners -= 1
+                self._owned_until = self._clock()
+
     def _enter(self, version: WeightVersion) -> bool:
         with self._changed:
             self._changed.wait_for(lambda: not self._closed)
-            if self._engine.live_version() != version:
+            return self._enter_now(version)
+
+    def _enter_now(self, version: WeightVersion) -> bool:
+        """Without waiting: False when the gate is closed or another version is live."""
+        with self._changed:
+            if self._closed or self._engine.live_version() != version:
                 return False
             self._running += 1
             return True
 
-    @contextmanager
-    def _alone(self) -> Generator[None]:
+    def _leave(self) -> None:
         with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    @contextmanager
+    def _alone(self, check: Callable[[], None] = lambda: None) -> Generator[None]:
+        with self._changed:
+            check()
             self._closed = True
         try:
             with self._changed:

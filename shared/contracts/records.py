@@ -168,3 +168,4 @@ class Intent(Fact):
 
     action: Literal["pause", "resume", "cancel", "failed"]
     reason: str | None = None
+    request: str | None = Field(default=None, description="digest of the request's Idempotency-Key, where it had one")

@@ -1,5 +1,7 @@
 """Weight versions: `(run, number, digest)`, and the manifest that proves one."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from shared.contracts.base import Fact
@@ -15,6 +17,11 @@ class WeightVersion(Fact):
 
     def __str__(self) -> str:
         return f"{self.run}/v{self.number}@{self.digest[:12]}"
+
+    @property
+    def name(self) -> str:
+        """`run@number`: how people and requests address it; unambiguous, as a run commits a number once."""
+        return f"{self.run}@{self.number}"
 
 
 class FileDigest(Fact):
@@ -45,3 +52,22 @@ class Canary(Fact):
     sequences: list[list[int]]
     log_probs: list[list[float]]
     parent_log_probs: list[list[float]]
+
+
+class Promotion(Fact):
+    """`promotions/0004.json`: what outsiders are served from then on; the highest number is in force."""
+
+    number: int = Field(ge=1)
+    action: Literal["promote", "rollback"]
+    version: WeightVersion
+    at: str = Field(description="RFC 3339, UTC")
+    by: str = Field(description="which key asked: where it stands, never what it is")
+    previous: int | None = Field(description="the promotion that a rollback from here returns to; null: to none")
+    request: str | None = Field(default=None, description="digest of the request's Idempotency-Key, where it had one")
+
+
+class PromotedWeights(Fact):
+    """`GET /v1/weights/promoted`."""
+
+    current: Promotion | None = Field(description="null until something is promoted")
+    history: list[Promotion] = Field(description="all promotions and rollbacks, newest first")

@@ -4,8 +4,6 @@ A body that passes is below the size limit and, where it is JSON, is JSON in the
 infinity, no lone surrogate, not nested deeper than `MAX_DEPTH`. Nothing behind this layer has to think of those.
 """
 
-import hashlib
-import hmac
 import ipaddress
 import json
 import math
@@ -16,13 +14,15 @@ import structlog
 from prometheus_client import Histogram
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as Connection
 
 from shared.contracts.problems import Problem
+from shared.runtime.access import Grant, Keyring, Scope, scope_of
 from shared.runtime.problems import internal_error, problem_response
 
 MAX_DEPTH = 64
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+EVERYTHING = Grant("this machine, without a key", frozenset({"read", "operate", "judge"}))
 
 _log = structlog.get_logger(__name__)
 _seconds = Histogram("inpo_http_request_seconds", "Time to answer a request.", ["method", "route", "status"])
@@ -31,24 +31,29 @@ _seconds = Histogram("inpo_http_request_seconds", "Time to answer a request.", [
 class Boundary:
     """ASGI middleware; see the module's docstring. Health and readiness need no key, everything else does.
 
-    Without a key, requests must be addressed to this machine: pages of strangers cannot ask through a browser.
+    Without keys, requests must be addressed to this machine: pages of strangers cannot ask through a browser.
+    `scope["state"]["grant"]` tells the routes whose key it was.
     """
 
-    def __init__(self, app: ASGIApp, *, api_key: str | None, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Keyring | None, max_body_bytes: int) -> None:
         self._app = app
-        self._key_digest = None if api_key is None else _digest(api_key.encode())
+        self._keys = keys
         self._max_body_bytes = max_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """One request; an exception that no handler turned into a problem ends here as a 500."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send)
+        answer, client = _Answer(send), _Client(receive)
         started = time.monotonic()
         try:
-            await self._guarded(scope, receive, answer)
-        except Exception:
+            await self._guarded(scope, client, answer)
+        except Exception as error:
+            if answer.status and client.gone:
+                # A stream whose reader left breaks somewhere below; nobody is there to be told, and nothing is wrong.
+                _log.info("client_left", method=scope["method"], path=scope["path"], error=type(error).__name__)
+                return
             # The boundary of the process: nothing may leave it except a problem, and the log keeps the reason.
             _log.exception("request_failed", method=scope["method"], path=scope["path"])
             if answer.status:
@@ -58,13 +63,11 @@ class Boundary:
             route = getattr(scope.get("route"), "path", "none")
             _seconds.labels(scope["method"], route, str(answer.status)).observe(time.monotonic() - started)
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _guarded(self, scope: Connection, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        if self._key_digest is None and not is_loopback(_host_name(headers.get("host", ""))):
-            await _misdirected()(scope, receive, send)
-            return
-        if not self._allowed(scope["path"], headers.get("authorization", "")):
-            await _unauthorized()(scope, receive, send)
+        refused = self._refused(scope, headers)
+        if refused is not None:
+            await refused(scope, receive, send)
             return
         body = await _read(receive, self._declared_size(headers), self._max_body_bytes)
         if body is None:
@@ -79,12 +82,18 @@ class Boundary:
             return
         await self._app(scope, _replay(body, receive), send)
 
-    def _allowed(self, path: str, authorization: str) -> bool:
-        if self._key_digest is None or path in OPEN_PATHS:
-            return True
-        scheme, _, key = authorization.partition(" ")
-        given = _digest(key.strip().encode("latin-1"))
-        return scheme.lower() == "bearer" and hmac.compare_digest(given, self._key_digest)
+    def _refused(self, scope: Connection, headers: Headers) -> Response | None:
+        """Why this caller gets no answer, None where he gets one."""
+        if self._keys is None and not is_loopback(_host_name(headers.get("host", ""))):
+            return _misdirected()
+        needed = scope_of(scope["method"], scope["path"])
+        grant = EVERYTHING if self._keys is None else self._keys.grant(headers.get("authorization", ""))
+        if needed is not None and grant is None:
+            return _unauthorized()
+        if needed is not None and grant is not None and needed not in grant.scopes:
+            return _forbidden(needed)
+        scope.setdefault("state", {})["grant"] = grant
+        return None
 
     @staticmethod
     def _declared_size(headers: Headers) -> int:
@@ -103,6 +112,19 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self._send(message)
+
+
+class _Client:
+    """`receive` that remembers whether the client has gone."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.gone = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.gone = self.gone or message["type"] == "http.disconnect"
+        return message
 
 
 def is_loopback(host: str) -> bool:
@@ -127,14 +149,16 @@ def _misdirected() -> Response:
     return problem_response(Problem(status=421, title="Misdirected request", detail=detail))
 
 
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
-
-
 def _unauthorized() -> Response:
     detail = "Send the header `Authorization: Bearer KEY` with this service's key."
     refusal = Problem(status=401, title="Unauthorized", detail=detail)
     return problem_response(refusal, {"WWW-Authenticate": "Bearer"})
+
+
+def _forbidden(needed: Scope) -> Response:
+    detail = f"This key does not have the scope `{needed}`; ask with one that has."
+    refusal = Problem(status=403, title="Scope missing", detail=detail)
+    return problem_response(refusal, {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'})
 
 
 async def _read(receive: Receive, declared: int, limit: int) -> bytes | None:

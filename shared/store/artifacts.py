@@ -7,6 +7,7 @@ visible, and visible whole or not at all.
 import hashlib
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -93,6 +94,15 @@ class DirectoryStore:
         except FileNotFoundError:
             return []
         return sorted(name for name in names if not name.startswith("."))
+
+    def remove_folder(self, key: str) -> None:
+        """Take a folder of records whose time is over out of the store, as a whole. Artifacts of runs are for ever."""
+        removed = self.root / f".removed-{secrets.token_hex(8)}"
+        try:
+            self.path(key).rename(removed)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(removed)
 
 
 def read_model(store: ArtifactStore, key: str, model: type[ModelT]) -> ModelT:

@@ -16,6 +16,8 @@ runs/<run>/iterations/0003/commit.json                Commit
 runs/<run>/evaluations/0003/…                         step: plan, rollouts, judgments, scores.json, result.json
 runs/<run>/weights/0003-<token>/                      Hugging Face directory, canary.json, manifest.json last
 runs/<run>/scratch/…                                  checkpoints inside an iteration; the only mutable thing
+promotions/0004.json                                  Promotion
+idempotency/<digest>/…                                see `shared.store.requests`; forgotten after two days
 ```
 """
 
@@ -140,3 +142,11 @@ def scores(step: str) -> str:
 def result(step: str) -> str:
     """`EvaluationResult` of an evaluation."""
     return f"{step}/result.json"
+
+
+PROMOTIONS = "promotions"
+
+
+def promotion(number: int) -> str:
+    """One promotion; the highest number is in force."""
+    return f"{PROMOTIONS}/{number:04d}.json"

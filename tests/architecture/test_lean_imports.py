@@ -23,7 +23,7 @@ LEAN = {
         "services.oracle.judges.http",
         "services.oracle.judges.pull",
     ],
-    "policy": ["services.policy.worker", "services.policy.__main__"],
+    "policy": ["services.policy.app", "services.policy.worker", "services.policy.__main__"],
     "launcher": ["services.cli.main", "services.cli.up", "services.cli.watching", "services.cli.validating"],
     "shared": ["shared.contracts.spec", "shared.store.redis_queue", "shared.store.memory", "shared.runtime.worker"],
 }

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from services.cli.client import Api
 from shared.contracts.records import Commit, Estimate, EvaluationResult, Sample
 from shared.contracts.runs import IterationView, Progress, RunDetail, RunState
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import Promotion, WeightVersion
 from tests.support.specs import a_spec
 
 Answer = BaseModel | httpx.Response | BaseException
@@ -68,6 +68,13 @@ def an_iteration(number: int, *, measured: bool = True, **changes: object) -> It
     return IterationView(iteration=number, commit=commit if number else None, evaluation=evaluation)
 
 
+def a_promotion(number: int) -> Promotion:
+    """A version promoted as the first one."""
+    return Promotion(
+        number=1, action="promote", version=a_version(number), at="2025-01-01T12:00:00+00:00", by="me", previous=None
+    )
+
+
 class FakeController:
     """Answers each `METHOD path` with the next of its answers, the last one for ever; `asked` is what came in."""
 
@@ -91,4 +98,4 @@ class FakeController:
 
 def an_api(handler: Callable[[httpx.Request], httpx.Response], key: str | None = None) -> Api:
     """A client whose requests the handler answers."""
-    return Api("http://127.0.0.1:1", key, transport=httpx.MockTransport(handler))
+    return Api("http://127.0.0.1:1", key, transport=httpx.MockTransport(handler), pause=lambda seconds: None)

@@ -9,7 +9,7 @@ from services.cli.client import Api, bearer_key
 from services.cli.failures import ApiError, UserError
 from shared.contracts.problems import FieldError, Problem
 from shared.contracts.runs import RunList
-from tests.support.cli_views import RUN, FakeController, a_run
+from tests.support.cli_views import RUN, Answer, FakeController, a_run
 
 
 def _problem(status: int, **fields: object) -> httpx.Response:
@@ -31,6 +31,38 @@ def test_a_run_is_created_from_the_spec_and_the_key_is_sent(tmp_path: Path) -> N
     (request,) = controller.asked
     assert request.headers["Authorization"] == "Bearer secret"
     assert type(view.spec).model_validate_json(request.content) == view.spec
+
+
+def test_creation_is_sent_again_with_the_same_key_until_there_is_an_answer(tmp_path: Path) -> None:
+    """Lost connections, a server that fails and one that still works on the first try; then the run."""
+    view = a_run(tmp_path)
+    trouble: list[Answer] = [
+        httpx.ReadError("reset"),
+        _problem(503, retryable=True),
+        httpx.ConnectError("it restarts"),
+        _problem(409, retryable=True),
+    ]
+    controller = FakeController({"POST /v1/runs": [*trouble, view]})
+    assert controller.api().create_run(view.spec) == view
+    keys = {request.headers["Idempotency-Key"] for request in controller.asked}
+    assert (len(controller.asked), len(keys)) == (5, 1)
+    controller.api().create_run(view.spec)
+    assert controller.asked[-1].headers["Idempotency-Key"] not in keys
+
+
+def test_creation_is_not_repeated_where_repeating_cannot_help(tmp_path: Path) -> None:
+    """A refusal is final; where nobody listens, the person is told at once; trouble that stays is told in the end."""
+    spec = a_run(tmp_path).spec
+    cases: list[tuple[Answer, int]] = [
+        (_problem(422), 1),
+        (httpx.ConnectError("refused"), 1),
+        (_problem(503, retryable=True), 5),
+    ]
+    for answer, tries in cases:
+        controller = FakeController({"POST /v1/runs": [answer]})
+        with pytest.raises(ApiError):
+            controller.api().create_run(spec)
+        assert len(controller.asked) == tries
 
 
 def test_a_connection_that_is_refused_names_inpo_up() -> None:
@@ -100,13 +132,15 @@ def test_an_empty_list_of_runs_is_a_list() -> None:
     assert FakeController({"GET /v1/runs": [RunList(runs=[])]}).api().runs().runs == []
 
 
-def test_the_key_is_the_first_line_of_the_file_and_else_the_variable(tmp_path: Path) -> None:
+def test_the_key_is_the_first_of_the_file_and_else_the_variable(tmp_path: Path) -> None:
+    """The file may be the services' own: scopes stand before the keys, and the first key is taken."""
     file = tmp_path / "key"
-    file.write_text("from-file\nsecond line\n")
-    assert bearer_key(file, "from-variable") == "from-file"
+    for text in ("from-file\nsecond\n", "# all\n\nread,operate from-file\njudge another\n"):
+        file.write_text(text)
+        assert bearer_key(file, "from-variable") == "from-file"
     assert bearer_key(None, "from-variable") == "from-variable"
     assert bearer_key(None, "") is None
     file.write_text("")
     for unusable in (file, tmp_path / "none"):
-        with pytest.raises(UserError, match="INPO_API_KEY_FILE: cannot read a key"):
+        with pytest.raises(UserError, match="INPO_API_KEY_FILE"):
             bearer_key(unusable, None)

@@ -12,8 +12,18 @@ from typer.testing import CliRunner
 
 from services.cli import client
 from services.cli.main import app
-from shared.contracts.runs import IterationList, RunList, WeightsList
-from tests.support.cli_views import RUN, Answer, FakeController, a_run, an_evaluation, an_iteration
+from shared.contracts.runs import IterationList, RunList, WeightsList, WeightsView
+from shared.contracts.weights import PromotedWeights
+from tests.support.cli_views import (
+    RUN,
+    Answer,
+    FakeController,
+    a_promotion,
+    a_run,
+    a_version,
+    an_evaluation,
+    an_iteration,
+)
 from tests.support.specs import a_spec_body
 
 USAGE_ERROR = 2
@@ -153,3 +163,31 @@ def test_validate_shows_what_would_happen(tmp_path: Path) -> None:
     assert "small can begin" in text
     assert "8 for training, 4 held out, 0 skipped" in text
     assert _inpo("validate", str(tmp_path / "none.yaml"))[0] == 1
+
+
+def test_weights_are_listed_with_the_promoted_one_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    views = [
+        WeightsView(version=a_version(number), parent=None, num_parameters=9, size_bytes=2**20, path=f"/store/{number}")
+        for number in (0, 1)
+    ]
+    promoted = PromotedWeights(current=a_promotion(1), history=[a_promotion(1)])
+    _serve(monkeypatch, {"GET /v1/weights": [WeightsList(weights=views)], "GET /v1/weights/promoted": [promoted]})
+    code, text = _inpo("weights")
+    assert code == 0
+    assert f"{RUN} 1 111111111111 9 1.0 MiB promoted /store/1" in text
+    assert f"{RUN} 0 000000000000 9 1.0 MiB /store/0" in text
+
+
+def test_promote_and_rollback_tell_what_is_served_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    routes: dict[str, list[Answer]] = {
+        f"POST /v1/weights/{RUN}@2:promote": [a_promotion(2)],
+        "POST /v1/weights:rollback": [a_promotion(1)],
+    }
+    controller = _serve(monkeypatch, routes)
+    assert _inpo("weights", "promote", RUN, "2") == (
+        0,
+        f"{RUN}/v2@222222222222 is promoted: /v1/completions of the policy service answers with it ",
+    )
+    assert f"{RUN}/v1@" in _inpo("weights", "rollback")[1]
+    assert len(controller.asked) == 2
+    assert _inpo("weights", "promote", RUN, "two")[0] == USAGE_ERROR

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.policy.engine import GenerationRequest, Sampling, SwapRefusedError
+from services.policy.engine import EngineBusyError, GenerationRequest, Sampling, SwapRefusedError
 from services.policy.gate import Gate
 from shared.contracts.weights import WeightVersion
 from tests.support.fake_engine import FakeEngine
@@ -115,3 +115,89 @@ def test_an_error_inside_the_block_leaves_the_gate_usable() -> None:
         raise RuntimeError("mine")
     gate.ensure(version(1))
     assert generate(gate, version(1)) == version(1)
+
+
+def visit(gate: Gate, wanted: WeightVersion, idle_s: float = 0.0) -> WeightVersion | None:
+    """The version that was live while generating for somebody outside the runs."""
+    with gate.visiting(wanted, idle_s) as engine:
+        engine.generate(ONE, Sampling(2))
+        return engine.live_version()
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_visit_to_an_engine_that_no_run_has_used_swaps_at_once() -> None:
+    engine = FakeEngine()
+    gate = gate_of(engine)
+    assert visit(gate, version(3), idle_s=60.0) == version(3)
+    assert visit(gate, version(3), idle_s=60.0) == version(3)
+    assert engine.swaps == [version(3)]
+
+
+def test_a_visit_swaps_only_after_runs_left_the_engine_alone_for_a_while() -> None:
+    """A run's work ends at 1000 s; with 5 s of idleness asked for, 1004.9 s is too early and 1005 s is not."""
+    engine, clock = FakeEngine(), Clock()
+    gate = Gate(engine, lambda wanted: Path(wanted.directory), clock=clock)
+    generate(gate, version(0))
+    for now_s in (1000.0, 1004.9):
+        clock.now_s = now_s
+        with pytest.raises(EngineBusyError):
+            visit(gate, version(1), idle_s=5.0)
+    assert engine.live == version(0)
+    clock.now_s = 1005.0
+    assert visit(gate, version(1), idle_s=5.0) == version(1)
+
+
+def test_a_visit_is_answered_beside_a_runs_work_under_the_same_version_and_refused_under_another() -> None:
+    engine = FakeEngine()
+    gate = gate_of(engine)
+    with gate.serving(version(0)):
+        assert visit(gate, version(0)) == version(0)
+        with pytest.raises(EngineBusyError):
+            visit(gate, version(1))
+    assert engine.swaps == [version(0)]
+
+
+def test_a_run_that_waits_for_its_swap_has_the_engine_already() -> None:
+    """A visit under version 0 is in the engine, a run's swap to version 1 waits for it: a second visit is refused."""
+    engine = FakeEngine()
+    gate = gate_of(engine)
+    with ThreadPoolExecutor(1) as pool:
+        with gate.visiting(version(0), 0.0):
+            run = pool.submit(generate, gate, version(1))
+            wait_until(lambda: gate.closed, 10, "the run's swap to close the gate")
+            with pytest.raises(EngineBusyError):
+                visit(gate, version(0))
+        assert run.result(10) == version(1)
+
+
+def test_runs_and_visits_mixed_by_threads_each_see_their_own_version_and_no_swap_overlaps() -> None:
+    """Four threads of runs alternate between versions 0 and 1, four visit version 2 and are answered or refused."""
+    engine = FakeEngine()
+    gate = gate_of(engine)
+
+    def work(thread: int) -> bool:
+        return all(generate(gate, version((thread + i) % 2)) == version((thread + i) % 2) for i in range(25))
+
+    def call(_: int) -> bool:
+        for _ in range(25):
+            try:
+                if visit(gate, version(2)) != version(2):
+                    return False
+            except EngineBusyError:
+                continue
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        runs, visits = [pool.submit(work, n) for n in range(4)], [pool.submit(call, n) for n in range(4)]
+        assert all(future.result(60) for future in [*runs, *visits])
+    assert engine.overlaps == 0
+    assert visit(gate, version(2)) == version(2)

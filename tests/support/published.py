@@ -1,0 +1,32 @@
+"""Weight versions that are committed without training: a run's records, and directories with honest manifests."""
+
+from pathlib import Path
+
+from services.controller.runs import RunRepository
+from shared.contracts.records import Commit, PublishedWeights
+from shared.contracts.weights import WeightVersion
+from shared.store import layout, weights
+from shared.store.artifacts import DirectoryStore, create_model
+from tests.support.specs import a_spec
+
+
+def a_stored_run(store: DirectoryStore, tmp_path: Path) -> str:
+    """The id of a run that is created and has no weights yet."""
+    return RunRepository(store).create(a_spec(tmp_path)).id
+
+
+def weights_without_a_model(store: DirectoryStore, run: str, number: int) -> WeightVersion:
+    """A finished weights directory whose only file says which version it is."""
+    key, path = weights.begin(store, run, number)
+    (path / "config.json").write_text(f'{{"version": {number}}}')
+    return weights.finish(store, run, key, number=number, parent=None, num_parameters=0)
+
+
+def commit_weights(store: DirectoryStore, version: WeightVersion) -> WeightVersion:
+    """Commit a version as the controller does: number 0 by the base import, others by their iteration."""
+    if version.number == 0:
+        create_model(store, layout.published(layout.base(version.run)), PublishedWeights(version=version))
+    else:
+        proof = Commit(iteration=version.number, weights=version, num_pairs=0, digests={}, metrics={})
+        create_model(store, layout.commit(version.run, version.number), proof)
+    return version
