@@ -15,12 +15,14 @@ from shared.contracts.spec import LocalJudgeSpec
 from shared.runtime.http import ProblemError, Readiness, create_app
 from shared.runtime.openapi import refusals
 
-_REFUSALS = {
-    403: "This oracle's settings do not allow the judge.",
-    404: "No judge of this name is loaded.",
-    409: "The judge is at another revision than `judge_revision`.",
-    422: "A field is wrong, or the judge cannot be built.",
-}
+_REFUSALS = refusals(
+    {
+        403: "This oracle's settings do not allow the judge.",
+        404: "No judge of this name is loaded.",
+        409: "The judge is at another revision than `judge_revision`.",
+        422: "The judge cannot be built.",
+    }
+)
 
 
 def oracle_app(
@@ -48,9 +50,7 @@ def oracle_app(
         """The judges that are loaded now."""
         return judges.identities()
 
-    app.add_api_route(
-        "/v1/judgments", judgments, methods=["POST"], tags=["judging"], responses=refusals(_REFUSALS), **JUDGMENTS
-    )
+    app.add_api_route("/v1/judgments", judgments, methods=["POST"], tags=["judging"], responses=_REFUSALS, **JUDGMENTS)
     app.add_api_route("/v1/judges", loaded, tags=["judging"], **JUDGES)
     if desk is not None:
         add_desk_routes(app, desk)

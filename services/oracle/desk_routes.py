@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 
@@ -26,7 +26,6 @@ ComparisonId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="as le
 
 _QUEUE_LOST = {503: "Redis cannot be reached; asking again later loses nothing."}
 _VERDICT_REFUSALS = {
-    **_QUEUE_LOST,
     404: "Nobody asked a comparison with this id.",
     409: "Another verdict was first, or an error came after its lease was over.",
     507: "The disk is full; the verdict was not taken.",
@@ -64,11 +63,13 @@ def add_desk_routes(app: FastAPI, desk: ComparisonDesk) -> None:
         """How many comparisons of a judge are open, leased, failed and answered; zeros for a judge never asked."""
         return desk.counts(judge, judge_revision)
 
+    tags: list[Any] = ["judging"]
     lost = refusals(_QUEUE_LOST)
-    app.add_api_route("/v1/comparisons:lease", lease, methods=["POST"], tags=["judging"], responses=lost, **LEASE)
-    path, refused = "/v1/comparisons/{comparison_id}/verdict", refusals(_VERDICT_REFUSALS)
-    app.add_api_route(path, verdict, methods=["POST"], tags=["judging"], responses=refused, **VERDICT)
-    app.add_api_route("/v1/comparisons", counts, tags=["judging"], responses=lost, **COUNTS)
+    app.add_api_route("/v1/comparisons:lease", lease, methods=["POST"], tags=tags, responses=lost, **LEASE)
+    refused = refusals({**_VERDICT_REFUSALS, **_QUEUE_LOST})
+    path = "/v1/comparisons/{comparison_id}/verdict"
+    app.add_api_route(path, verdict, methods=["POST"], tags=tags, responses=refused, **VERDICT)
+    app.add_api_route("/v1/comparisons", counts, tags=tags, responses=lost, **COUNTS)
 
 
 def _received(desk: ComparisonDesk, comparison_id: str, body: VerdictRequest) -> VerdictReceipt:

@@ -54,36 +54,35 @@ JUDGES: dict[str, Any] = {
     "openapi_extra": examples(response=[_JUDGE.model_dump(mode="json")]),
 }
 
-_COMPARISON = LeasedComparison(
-    id="9f" * 32,
+_ID = "5f" * 32
+_LEASED = LeasedComparison(
+    id=_ID,
     judge="anna",
     judge_revision="1",
     prompt=[Message(role="user", content="Once upon a time")],
     responses=(" there was a happy dog.", " zxq zxq."),
-    lease="3q2-7w",
-    expires_at_s=1_795_000_000.0,
+    lease="q3Zr9d1kX0aW7b2c",
+    expires_at_s=1_795_272_300.0,
 )
-_VERDICT = VerdictRequest(lease=_COMPARISON.lease, p=0.9)
-
 LEASE: dict[str, Any] = {
     "name": "lease_comparisons",
     "openapi_extra": examples(
-        request=LeaseRequest(judge=_COMPARISON.judge, wait_s=20.0).model_dump(mode="json"),
-        response=LeasedComparisons(comparisons=[_COMPARISON]).model_dump(mode="json"),
+        request=LeaseRequest(judge="anna", max_items=16, wait_s=20.0).model_dump(mode="json"),
+        response=LeasedComparisons(comparisons=[_LEASED]).model_dump(mode="json"),
     ),
 }
 VERDICT: dict[str, Any] = {
     "name": "create_verdict",
     "openapi_extra": examples(
-        request=_VERDICT.model_dump(mode="json"),
-        response=VerdictReceipt(id=_COMPARISON.id, status=_VERDICT.status, p=_VERDICT.p).model_dump(mode="json"),
+        request=VerdictRequest(lease="q3Zr9d1kX0aW7b2c", p=0.9).model_dump(mode="json"),
+        response=VerdictReceipt(id=_ID, status="ok", p=0.9).model_dump(mode="json"),
     ),
 }
 COUNTS: dict[str, Any] = {
-    "name": "get_comparison_counts",
+    "name": "count_comparisons",
     "openapi_extra": examples(
         response=ComparisonCounts(
-            judge="anna", judge_revision="1", open=12, leased=3, failed=0, answered=41, silent_s=2.5
+            judge="anna", judge_revision="1", open=12, leased=16, failed=0, answered=340, silent_s=2.5
         ).model_dump(mode="json")
     ),
 }

@@ -13,15 +13,19 @@ from services.controller.loop import ReconcileLoop
 from services.controller.runs import RunRepository
 from services.controller.settings import ControllerSettings
 from services.oracle.app import oracle_app
+from services.oracle.desk import ComparisonDesk
 from services.oracle.judge import build_judge
 from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
 from services.policy.app import policy_app
 from services.policy.building import build_parts
 from services.policy.settings import PolicySettings
-from shared.store import promotions
-from shared.store.artifacts import DirectoryStore
+from shared.contracts.judging import OpenComparison
+from shared.contracts.records import Message
+from shared.store import layout, promotions
+from shared.store.artifacts import DirectoryStore, create_model
 from shared.store.memory import MemoryQueue
+from shared.store.memory_board import MemoryBoard
 from tests.support.contract import Fuzzing, fuzz
 from tests.support.published import a_stored_run, commit_weights, weights_without_a_model
 from tests.support.served import served
@@ -42,10 +46,23 @@ def a_controller(folder: Path, **settings: Any) -> tuple[FastAPI, Known]:
 
 
 def an_oracle(folder: Path, **settings: Any) -> tuple[FastAPI, Known]:
-    """That may import the tests' rules."""
+    """That may import the tests' rules, and has one comparison open for a judge that fetches its questions."""
     allowed = ("tests.support.",)
     pool = JudgePool(partial(build_judge, entry_points=list(allowed)))
-    return oracle_app(OracleSettings(oracle_entry_points=allowed, store_dir=folder, **settings), pool), {}
+    store, board = DirectoryStore(folder / "store"), MemoryBoard(lambda: 0.0)
+    identity = "5f" * 32
+    asked = OpenComparison(
+        id=identity,
+        judge="anna",
+        judge_revision="1",
+        prompt=[Message(role="user", content="which?")],
+        first="a",
+        second="b",
+    )
+    create_model(store, layout.comparison(identity), asked)
+    board.put("anna@1", [identity])
+    chosen = OracleSettings(oracle_entry_points=allowed, store_dir=folder, **settings)
+    return oracle_app(chosen, pool, ComparisonDesk(store, board)), {"comparison_id": identity}
 
 
 def a_policy(folder: Path, **settings: Any) -> tuple[FastAPI, Known]:
