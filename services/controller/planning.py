@@ -1,14 +1,31 @@
 """Plans from the spec and the committed weights: pure functions of what is stored."""
 
 import time
+from typing import Protocol
 
 from services.controller.prompts import rows_of
-from shared.contracts.plans import AnchorWeights, BasePlan, EvaluationPlan, HalfStepPlan, Shard
+from shared.contracts.plans import (
+    AnchorWeights,
+    BasePlan,
+    EvaluationPlan,
+    GeometricMixtureWeights,
+    HalfStepPlan,
+    Shard,
+    UniformMixtureWeights,
+)
 from shared.contracts.records import Prompt
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
-from shared.inpo.plan import ALGORITHMS
+from shared.inpo.plan import ALGORITHMS, Geometric, IterationPlan, Midpoint, Mixture, PolicyRef
 from shared.inpo.seeds import seed_of
+
+
+class Weights(Protocol):
+    """The run's weights by number, and by half-step where they are no iterate; `LookupError` when not there yet."""
+
+    def __call__(self, number: int, half: int | None = None) -> WeightVersion:
+        """The version."""
+        ...
 
 
 def base_plan(run: str, spec: RunSpec) -> BasePlan:
@@ -16,19 +33,37 @@ def base_plan(run: str, spec: RunSpec) -> BasePlan:
     return BasePlan(run=run, model=spec.model)
 
 
+def iteration_plan(spec: RunSpec, iteration: int) -> IterationPlan:
+    """The iteration as the run's algorithm has it."""
+    return ALGORITHMS[spec.algorithm.name](spec.algorithm.parameters(), iteration)
+
+
+def num_half_steps(spec: RunSpec, iteration: int) -> int:
+    """How many half-steps the iteration has."""
+    return len(iteration_plan(spec, iteration).half_steps)
+
+
 def half_step_plan(
-    run: str, spec: RunSpec, prompts: list[Prompt], versions: dict[int, WeightVersion], iteration: int, half: int
+    run: str, spec: RunSpec, prompts: list[Prompt], weights: Weights, iteration: int, half: int
 ) -> HalfStepPlan:
-    """What one half-step samples, is anchored to and trains. `versions` maps committed numbers to their weights."""
-    step = ALGORITHMS[spec.algorithm.name](spec.algorithm.parameters(), iteration).half_steps[half - 1]
+    """What one half-step samples, is anchored to and trains; everything that it names exists already."""
+    steps = iteration_plan(spec, iteration).half_steps
+    step = steps[half - 1]
+    sample_from, mixture = _sampling(step.sample_from, weights)
     return HalfStepPlan(
         run=run,
         iteration=iteration,
         half=half,
-        sample_from=versions[step.sample_from],
-        start_from=versions[step.start_from],
-        reference=versions[0],
-        anchors=[AnchorWeights(version=versions[anchor.version], exponent=anchor.exponent) for anchor in step.anchors],
+        num_halves=len(steps),
+        sample_from=sample_from,
+        mixture=mixture,
+        same_pairs_as=1 if step.same_pairs else None,
+        start_from=_version(step.start_from, weights),
+        reference=weights(0),
+        anchors=[
+            AnchorWeights(version=_version(anchor.version, weights), exponent=anchor.exponent)
+            for anchor in step.anchors
+        ],
         loss=step.loss,
         scale=step.scale,
         sampling=spec.sampling,
@@ -41,6 +76,24 @@ def half_step_plan(
         seed=spec.seed,
         planned_at_s=time.time(),
     )
+
+
+def _version(policy: PolicyRef, weights: Weights) -> WeightVersion:
+    return weights(policy.iteration, policy.half) if isinstance(policy, Midpoint) else weights(policy)
+
+
+def _sampling(
+    policy: PolicyRef | Mixture | Geometric, weights: Weights
+) -> tuple[WeightVersion, UniformMixtureWeights | GeometricMixtureWeights | None]:
+    """The plan's `sample_from` and `mixture`."""
+    match policy:
+        case Mixture(parts):
+            versions = [_version(part, weights) for part, _ in parts]
+            return versions[0], UniformMixtureWeights(versions=versions)
+        case Geometric(policy, _, exponent):
+            return _version(policy, weights), GeometricMixtureWeights(reference_exponent=exponent)
+        case _:
+            return _version(policy, weights), None
 
 
 def evaluation_plan(

@@ -71,5 +71,6 @@ def _pair(rollout: Rollout, choice: SelectedPair, known: Verdicts) -> Preference
         preference=choice.preference,
         probability=probability,
         judge_revision=verdict.judge_revision,
-        version=rollout.version,
+        chosen_version=rollout.versions[choice.chosen],
+        rejected_version=rollout.versions[choice.rejected],
     )

@@ -56,6 +56,31 @@ class PromptsSpec(Input):
     max_tokens: int = Field(default=1024, ge=1, description="Longer prompts are listed as skipped, never cut.")
 
 
+class GeometricSpec(Input):
+    """How `ref^m · pi_t^(1 - m)` is sampled, by the algorithms that ask for it; docs/sampling.md has the difference."""
+
+    method: Literal["token", "sequence"] = Field(
+        default="token",
+        description="`token` mixes next-token distributions, which the engine must be able to do; `sequence` resamples "
+        "whole responses of pi_t by importance, which any engine can do.",
+    )
+    num_proposals: int = Field(
+        default=64, ge=2, le=65_536, description="`sequence`: responses of pi_t that the K responses are drawn from."
+    )
+    min_effective_samples: float = Field(
+        default=8.0, ge=1.0, description="`sequence`: a prompt whose proposals are worth less than this is skipped."
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.min_effective_samples > self.num_proposals:
+            raise ValueError(
+                f"min_effective_samples ({self.min_effective_samples:g}) must not exceed num_proposals "
+                f"({self.num_proposals}): no prompt could pass"
+            )
+        return self
+
+
 class SamplingSpec(Input):
     """How responses are sampled. The sampling policy is the opponent: tempering it changes the game being solved."""
 
@@ -63,6 +88,15 @@ class SamplingSpec(Input):
     max_new_tokens: int = Field(default=256, ge=1, description="Responses are cut here; a cut response gets no EOS.")
     temperature: float = Field(default=1.0, gt=0.0, le=10.0, description="1 samples the policy itself.")
     top_p: Annotated[float, Field(gt=0.0, le=1.0, description="1 keeps the whole distribution.")] = 1.0
+    geometric: GeometricSpec = GeometricSpec()
+
+    @model_validator(mode="after")
+    def _proposals_are_the_policys(self) -> Self:
+        if self.geometric.method == "sequence" and (self.temperature, self.top_p) != (1.0, 1.0):
+            raise ValueError(
+                "geometric.method `sequence` weighs draws of the policy itself: temperature and top_p must be 1"
+            )
+        return self
 
 
 class RulesJudge(Input):

@@ -15,10 +15,37 @@ StepSchedule: TypeAlias = Literal["constant", "theorem4"]
 
 
 @dataclass(frozen=True, slots=True)
+class Midpoint:
+    """What half-step `half` of an iteration makes on the way to that iteration's policy, e.g. pi_{t+1/2}."""
+
+    iteration: int
+    half: int = 1
+
+
+PolicyRef: TypeAlias = int | Midpoint
+
+
+@dataclass(frozen=True, slots=True)
 class Anchor:
     """One factor `policy ** exponent` of the anchor; `version` is the policy's weight version number."""
 
-    version: int
+    version: PolicyRef
+    exponent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Arithmetic mixture of sequence distributions: each response is drawn from one policy, drawn by weight."""
+
+    parts: tuple[tuple[PolicyRef, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometric:
+    """The policy that goes with reference^exponent · policy^(1 - exponent)."""
+
+    policy: PolicyRef
+    reference: PolicyRef
     exponent: float
 
 
@@ -30,11 +57,12 @@ class HalfStep:
     the logistic loss.
     """
 
-    sample_from: int
-    start_from: int
+    sample_from: PolicyRef | Mixture | Geometric
+    start_from: PolicyRef
     anchors: tuple[Anchor, ...]
     loss: LossName
     scale: float
+    same_pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +117,7 @@ def iterative_dpo(parameters: Parameters, iteration: int) -> IterationPlan:
 
 
 def _one_step(current: int, anchors: tuple[Anchor, ...], loss: LossName, scale: float) -> IterationPlan:
-    merged: dict[int, float] = {}
+    merged: dict[PolicyRef, float] = {}
     for anchor in anchors:
         merged[anchor.version] = merged.get(anchor.version, 0.0) + anchor.exponent
     kept = tuple(Anchor(version, exponent) for version, exponent in merged.items() if exponent > 0.0)

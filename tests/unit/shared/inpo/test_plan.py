@@ -2,12 +2,12 @@
 
 import pytest
 
-from shared.inpo.plan import Anchor, HalfStep, IterationPlan, Parameters, eta_at, inpo, iterative_dpo
+from shared.inpo.plan import Anchor, HalfStep, IterationPlan, Parameters, PolicyRef, eta_at, inpo, iterative_dpo
 
 PAPER = Parameters(eta=0.0075, tau=0.0025)
 
 
-def anchors_of(plan: IterationPlan) -> dict[int, float]:
+def anchors_of(plan: IterationPlan) -> dict[PolicyRef, float]:
     [half] = plan.half_steps
     return {anchor.version: anchor.exponent for anchor in half.anchors}
 
