@@ -20,6 +20,7 @@ from shared.contracts.records import Intent, Prompt, PublishedWeights
 from shared.contracts.runs import RunRecord
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Event
+from shared.inpo.plan import Iterate
 from shared.runtime.telemetry import span
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, create_model, digest, read_model
@@ -37,7 +38,8 @@ def perform(store: ArtifactStore, queue: Queue, record: RunRecord, action: Actio
             create_model(store, layout.plan(layout.base(run)), planning.base_plan(run, spec))
         case PlanHalfStep(iteration, half):
             with span("plan", run=run, iteration=iteration):
-                plan = planning.half_step_plan(run, spec, _prompts(store, run), _versions(store, run), iteration, half)
+                iterates = {Iterate(number): version for number, version in _versions(store, run).items()}
+                plan = planning.half_step_plan(run, spec, _prompts(store, run), iterates, iteration, half)
                 create_model(store, layout.plan(layout.half_step(run, iteration, half)), plan)
         case PlanEvaluation(version):
             versions = _versions(store, run)

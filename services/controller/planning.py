@@ -1,13 +1,24 @@
 """Plans from the spec and the committed weights: pure functions of what is stored."""
 
 import time
+from collections.abc import Mapping
 
 from services.controller.prompts import rows_of
-from shared.contracts.plans import AnchorWeights, BasePlan, EvaluationPlan, HalfStepPlan, Shard
+from shared.contracts.plans import (
+    AnchorWeights,
+    BasePlan,
+    EvaluationPlan,
+    GeometricMixtureWeights,
+    HalfStepPlan,
+    MixtureWeights,
+    Shard,
+    UniformMixtureWeights,
+)
 from shared.contracts.records import Prompt
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
-from shared.inpo.plan import ALGORITHMS
+from shared.inpo.algorithms import algorithm_named
+from shared.inpo.plan import REFERENCE, GeometricMixture, Iterate, SamplingPolicy, UniformMixture
 from shared.inpo.seeds import seed_of
 
 
@@ -17,20 +28,24 @@ def base_plan(run: str, spec: RunSpec) -> BasePlan:
 
 
 def half_step_plan(
-    run: str, spec: RunSpec, prompts: list[Prompt], versions: dict[int, WeightVersion], iteration: int, half: int
+    run: str, spec: RunSpec, prompts: list[Prompt], versions: Mapping[Iterate, WeightVersion], iteration: int, half: int
 ) -> HalfStepPlan:
-    """What one half-step samples, is anchored to and trains. `versions` maps committed numbers to their weights."""
-    step = ALGORITHMS[spec.algorithm.name](spec.algorithm.parameters(), iteration).half_steps[half - 1]
+    """What one half-step samples, is anchored to and trains. `versions` maps published iterates to their weights."""
+    step = algorithm_named(spec.algorithm.name)(spec.algorithm.parameters(), iteration).half_steps[half - 1]
+    sample_from, mixture = _sampling(step.sample_from, versions)
     return HalfStepPlan(
         run=run,
         iteration=iteration,
         half=half,
-        sample_from=versions[step.sample_from],
+        sample_from=sample_from,
+        mixture=mixture,
+        same_pairs_as=step.same_pairs_as,
         start_from=versions[step.start_from],
-        reference=versions[0],
-        anchors=[AnchorWeights(version=versions[anchor.version], exponent=anchor.exponent) for anchor in step.anchors],
+        reference=versions[REFERENCE],
+        anchors=[AnchorWeights(version=versions[anchor.iterate], exponent=anchor.exponent) for anchor in step.anchors],
         loss=step.loss,
         scale=step.scale,
+        win_rates=step.needs_win_rates,
         sampling=spec.sampling,
         prompt_format=spec.prompts.format,
         max_prompt_tokens=spec.prompts.max_tokens,
@@ -41,6 +56,19 @@ def half_step_plan(
         seed=spec.seed,
         planned_at_s=time.time(),
     )
+
+
+def _sampling(
+    policy: SamplingPolicy, versions: Mapping[Iterate, WeightVersion]
+) -> tuple[WeightVersion, MixtureWeights | None]:
+    match policy:
+        case Iterate():
+            return versions[policy], None
+        case UniformMixture():
+            parts = [versions[iterate] for iterate in policy.iterates]
+            return parts[0], UniformMixtureWeights(versions=parts)
+        case GeometricMixture():
+            return versions[policy.iterate], GeometricMixtureWeights(reference_exponent=policy.reference_exponent)
 
 
 def evaluation_plan(

@@ -32,6 +32,23 @@ class AnchorWeights(Fact):
     exponent: float
 
 
+class UniformMixtureWeights(Fact):
+    """Each response is sampled from one of these weights, drawn uniformly and by seed."""
+
+    kind: Literal["uniform"] = "uniform"
+    versions: list[WeightVersion] = Field(min_length=2)
+
+
+class GeometricMixtureWeights(Fact):
+    """Sampled from `ref^m · pi^(1 - m)` with m = `reference_exponent`, ref = `reference` and pi = `sample_from`."""
+
+    kind: Literal["geometric"] = "geometric"
+    reference_exponent: float = Field(gt=0.0, lt=1.0)
+
+
+MixtureWeights = Annotated[UniformMixtureWeights | GeometricMixtureWeights, Field(discriminator="kind")]
+
+
 class HalfStepPlan(Fact):
     """Sample and judge pairs under `sample_from`, then train `start_from` towards the anchored target."""
 
@@ -39,12 +56,17 @@ class HalfStepPlan(Fact):
     run: str
     iteration: int = Field(ge=1)
     half: int = Field(ge=1)
-    sample_from: WeightVersion
+    sample_from: WeightVersion = Field(description="the sampling policy, the opponent; of a `mixture`, its newest part")
+    mixture: MixtureWeights | None = Field(default=None, description="null: `sample_from` alone")
+    same_pairs_as: int | None = Field(
+        default=None, ge=1, description="train on the pairs of this half-step; nothing is sampled or judged"
+    )
     start_from: WeightVersion
     reference: WeightVersion
     anchors: list[AnchorWeights]
     loss: LossName
-    scale: float = Field(gt=0.0, description="eta of the squared loss, beta of the logistic one")
+    scale: float = Field(gt=0.0, description="beta of the loss `logistic`, eta of every other")
+    win_rates: bool = Field(default=False, description="the loss reads both responses' win rates, not their comparison")
     sampling: SamplingSpec
     prompt_format: Literal["auto", "chat", "text"]
     max_prompt_tokens: int

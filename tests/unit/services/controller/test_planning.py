@@ -5,6 +5,7 @@ from pathlib import Path
 from services.controller.planning import half_step_plan, iteration_rows
 from services.controller.prompts import load_prompts
 from shared.contracts.weights import WeightVersion
+from shared.inpo.plan import Iterate
 from tests.support.specs import a_spec
 
 
@@ -43,7 +44,7 @@ def test_inpo_is_anchored_to_the_reference_and_to_the_current_policy(tmp_path: P
     """Tau / eta = 1/3: a third of the reference and two thirds of pi_t; at t = 1 they are one and the same."""
     spec = a_spec(tmp_path)
     prompts, _ = load_prompts(spec)
-    versions = {number: _version(number) for number in range(3)}
+    versions = {Iterate(number): _version(number) for number in range(3)}
     first = half_step_plan("r", spec, prompts, versions, 1, 1)
     third = half_step_plan("r", spec, prompts, versions, 3, 1)
     assert [(anchor.version.number, round(anchor.exponent, 9)) for anchor in first.anchors] == [(0, 1.0)]
