@@ -125,7 +125,7 @@ def test_best_worst_ranks_by_mean_answer() -> None:
     """
     answers = {(0, 1): 0.9, (0, 2): 0.4, (1, 2): 0.3}
     selected = replay(best_worst(3), lambda question: answers[question.a, question.b])
-    assert selected.pairs == [SelectedPair(0, 1, 0.9, Question(0, 1, 0), (0.65, 0.2))]
+    assert selected.pairs == [SelectedPair(0, 1, 0.9, Question(0, 1, 0), ((0.9 + 0.4) / 2, (1.0 - 0.9 + 0.3) / 2))]
 
 
 def test_best_worst_reads_the_answer_as_chosen_against_rejected() -> None:
