@@ -21,6 +21,7 @@ from shared.contracts.records import Intent, Prompt, PublishedWeights, Rollout
 from shared.contracts.runs import RunRecord
 from shared.contracts.weights import WeightVersion, label
 from shared.contracts.work import Event
+from shared.inpo.plan import REFERENCE, Iterate
 from shared.runtime.telemetry import span
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, create_model, digest, read_model
@@ -42,7 +43,8 @@ def perform(store: ArtifactStore, queue: Queue, record: RunRecord, action: Actio
                 create_model(store, layout.plan(layout.half_step(run, iteration, half)), plan)
         case PlanEvaluation(version):
             weights = _Weights(store, run)
-            plan = planning.evaluation_plan(run, spec, _prompts(store, run), weights(version), weights(0))
+            measured, reference = weights(Iterate(version)), weights(REFERENCE)
+            plan = planning.evaluation_plan(run, spec, _prompts(store, run), measured, reference)
             create_model(store, layout.plan(layout.evaluation(run, version)), plan)
         case Commit(iteration):
             with span("commit", run=run, iteration=iteration):
@@ -120,19 +122,19 @@ def _effective_sample_sizes(store: ArtifactStore, steps: Sequence[tuple[str, Hal
 
 
 class _Weights:
-    """See `planning.Weights`: looked up in the store when a plan names them."""
+    """See `planning.Weights`: looked up in the store when a plan names them; `LookupError` for what is not there."""
 
     def __init__(self, store: ArtifactStore, run: str) -> None:
         self._store = store
         self._run = run
 
-    def __call__(self, number: int, half: int | None = None) -> WeightVersion:
-        if half is None:
-            version = committed_version(self._store, self._run, number)
+    def __call__(self, iterate: Iterate) -> WeightVersion:
+        if iterate.half is None:
+            version = committed_version(self._store, self._run, iterate.iteration)
         else:
-            version = half_step_weights(self._store, self._run, number, half)
+            version = half_step_weights(self._store, self._run, iterate.iteration, iterate.half)
         if version is None:
-            raise LookupError(f"run {self._run} has no weights {label(number, half)} yet")
+            raise LookupError(f"run {self._run} has no weights {label(iterate.iteration, iterate.half)} yet")
         return version
 
 

@@ -1,7 +1,8 @@
 """Plans from the spec and the committed weights: pure functions of what is stored."""
 
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import TypeAlias
 
 from services.controller.prompts import rows_of
 from shared.contracts.plans import (
@@ -10,22 +11,19 @@ from shared.contracts.plans import (
     EvaluationPlan,
     GeometricMixtureWeights,
     HalfStepPlan,
+    MixtureWeights,
     Shard,
     UniformMixtureWeights,
 )
 from shared.contracts.records import Prompt
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
-from shared.inpo.plan import ALGORITHMS, Geometric, IterationPlan, Midpoint, Mixture, PolicyRef
+from shared.inpo.algorithms import algorithm_named
+from shared.inpo.plan import REFERENCE, GeometricMixture, Iterate, IterationPlan, SamplingPolicy, UniformMixture
 from shared.inpo.seeds import seed_of
 
-
-class Weights(Protocol):
-    """The run's weights by number, and by half-step where they are no iterate; `LookupError` when not there yet."""
-
-    def __call__(self, number: int, half: int | None = None) -> WeightVersion:
-        """The version."""
-        ...
+Weights: TypeAlias = Callable[[Iterate], WeightVersion]
+"""The run's published weights, iterates or what half-steps made on the way."""
 
 
 def base_plan(run: str, spec: RunSpec) -> BasePlan:
@@ -35,7 +33,7 @@ def base_plan(run: str, spec: RunSpec) -> BasePlan:
 
 def iteration_plan(spec: RunSpec, iteration: int) -> IterationPlan:
     """The iteration as the run's algorithm has it."""
-    return ALGORITHMS[spec.algorithm.name](spec.algorithm.parameters(), iteration)
+    return algorithm_named(spec.algorithm.name)(spec.algorithm.parameters(), iteration)
 
 
 def num_half_steps(spec: RunSpec, iteration: int) -> int:
@@ -46,7 +44,7 @@ def num_half_steps(spec: RunSpec, iteration: int) -> int:
 def half_step_plan(
     run: str, spec: RunSpec, prompts: list[Prompt], weights: Weights, iteration: int, half: int
 ) -> HalfStepPlan:
-    """What one half-step samples, is anchored to and trains; everything that it names exists already."""
+    """What one half-step samples, is anchored to and trains. All that it names must be published already."""
     steps = iteration_plan(spec, iteration).half_steps
     step = steps[half - 1]
     sample_from, mixture = _sampling(step.sample_from, weights)
@@ -57,15 +55,13 @@ def half_step_plan(
         num_halves=len(steps),
         sample_from=sample_from,
         mixture=mixture,
-        same_pairs_as=1 if step.same_pairs else None,
-        start_from=_version(step.start_from, weights),
-        reference=weights(0),
-        anchors=[
-            AnchorWeights(version=_version(anchor.version, weights), exponent=anchor.exponent)
-            for anchor in step.anchors
-        ],
+        same_pairs_as=step.same_pairs_as,
+        start_from=weights(step.start_from),
+        reference=weights(REFERENCE),
+        anchors=[AnchorWeights(version=weights(anchor.iterate), exponent=anchor.exponent) for anchor in step.anchors],
         loss=step.loss,
         scale=step.scale,
+        win_rates=step.needs_win_rates,
         sampling=spec.sampling,
         prompt_format=spec.prompts.format,
         max_prompt_tokens=spec.prompts.max_tokens,
@@ -78,22 +74,15 @@ def half_step_plan(
     )
 
 
-def _version(policy: PolicyRef, weights: Weights) -> WeightVersion:
-    return weights(policy.iteration, policy.half) if isinstance(policy, Midpoint) else weights(policy)
-
-
-def _sampling(
-    policy: PolicyRef | Mixture | Geometric, weights: Weights
-) -> tuple[WeightVersion, UniformMixtureWeights | GeometricMixtureWeights | None]:
-    """The plan's `sample_from` and `mixture`."""
+def _sampling(policy: SamplingPolicy, weights: Weights) -> tuple[WeightVersion, MixtureWeights | None]:
     match policy:
-        case Mixture(parts):
-            versions = [_version(part, weights) for part, _ in parts]
-            return versions[0], UniformMixtureWeights(versions=versions)
-        case Geometric(policy, _, exponent):
-            return _version(policy, weights), GeometricMixtureWeights(reference_exponent=exponent)
-        case _:
-            return _version(policy, weights), None
+        case Iterate():
+            return weights(policy), None
+        case UniformMixture():
+            parts = [weights(iterate) for iterate in policy.iterates]
+            return parts[0], UniformMixtureWeights(versions=parts)
+        case GeometricMixture():
+            return weights(policy.iterate), GeometricMixtureWeights(reference_exponent=policy.reference_exponent)
 
 
 def evaluation_plan(

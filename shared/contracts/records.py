@@ -105,7 +105,7 @@ class PreferencePair(Fact):
     chosen_version: int = Field(description="number of the weight version that sampled the chosen response")
     rejected_version: int
     chosen_win_rate: float | None = Field(
-        default=None, description="mean answer for the chosen response against the K responses, where it was asked for"
+        default=None, description="mean answer for it against all other responses, where the selection asks for all"
     )
     rejected_win_rate: float | None = None
 
