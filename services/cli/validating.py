@@ -49,7 +49,9 @@ def check(spec: RunSpec) -> Report:
 def _check_rules(spec: RunSpec, unchecked: list[str]) -> None:
     judge = spec.oracle.judge
     if judge.kind != "rules":
-        unchecked.append(f"the judge: {judge.kind} models are loaded by the oracle")
+        external = judge.kind in ("http", "pull")
+        who = f"the judge: {judge.kind} judges are asked" if external else f"the judge: {judge.kind} models are loaded"
+        unchecked.append(f"{who} by the oracle")
         return
     try:
         rules.build(judge, "cpu")

@@ -20,7 +20,7 @@ def check_models(spec: RunSpec) -> None:
             raise InvalidSpecError(
                 "oracle.judge.entry_point", f"{judge.entry_point!r} is not of the form module:factory"
             )
-    else:
+    elif judge.kind == "reward_model" or judge.kind == "pair_model":  # noqa: PLR1714  (narrows the type)
         _check_model("oracle.judge.path", judge.path)
 
 
