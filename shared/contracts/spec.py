@@ -171,9 +171,38 @@ class PullJudge(Input):
     order: Order = Field(default="both", description="`both` asks every comparison twice, positions exchanged.")
 
 
-JudgeSpec = Annotated[
+MemberJudge = Annotated[
     RulesJudge | RewardModelJudge | PairModelJudge | HttpJudge | PullJudge, Field(discriminator="kind")
 ]
+
+
+class PanelMember(Input):
+    """A judge of a panel."""
+
+    judge: MemberJudge
+    weight: float = Field(default=1.0, gt=0.0, le=1e9, description="Its share of the panel, up to scale.")
+
+
+class PanelJudge(Input):
+    """Several judges; the preference is the weighted mean of theirs.
+
+    A member that fails fails the comparison: the others are never taken for the whole panel.
+    """
+
+    kind: Literal["panel"] = "panel"
+    members: list[PanelMember] = Field(min_length=2, max_length=32)
+
+
+JudgeSpec = Annotated[
+    RulesJudge | RewardModelJudge | PairModelJudge | HttpJudge | PullJudge | PanelJudge, Field(discriminator="kind")
+]
+
+
+def judges_of(spec: JudgeSpec) -> "dict[str, MemberJudge]":
+    """The judges that answer in the end, by the field that holds them, counted from `judge`."""
+    if isinstance(spec, PanelJudge):
+        return {f"judge.members.{index}.judge": member.judge for index, member in enumerate(spec.members)}
+    return {"judge": spec}
 
 
 class OracleSpec(Input):

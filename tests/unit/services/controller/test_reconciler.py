@@ -159,4 +159,4 @@ def test_a_dead_letter_of_any_half_step_fails_the_run(spec: RunSpec) -> None:
     second = Step("half-2", planned=True, num_shards=1, dead={("generate", 0): "EngineError: gone"})
     (failed,) = next_actions(spec, _observed(half_steps=(first, second)))
     assert isinstance(failed, Fail)
-    assert "half-2: generate shard 0 given up after three tries: EngineError: gone" in failed.reason
+    assert "half-2: generate shard 0 given up: EngineError: gone" in failed.reason
