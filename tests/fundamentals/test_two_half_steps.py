@@ -93,8 +93,8 @@ class ByHand:
 def test_an_iteration_of_two_games(tmp_path: Path) -> None:
     """EGPO: against pi_0, then against what that made, both times from pi_0.
 
-    At step 0 of both, theta and all anchors are pi_0: the margin is 0 and the loss (1 / (2 eta))^2, although the pairs of
-    half-step 2 come from another policy.
+    At step 0 of both, theta and all anchors are pi_0: the margin is 0 and the loss (1 / (2 eta))^2, although the pairs
+    of half-step 2 come from another policy.
     """
     hand = ByHand(tmp_path, "egpo")
     hand.reconcile()

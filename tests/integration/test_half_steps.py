@@ -9,7 +9,7 @@ import pytest
 from services.cli.demo_model import demo_model
 from services.cli.up import RunningSystem, UpOptions, running_system
 from shared.contracts.plans import HalfStepPlan
-from shared.contracts.records import Commit, PublishedWeights, Rollout
+from shared.contracts.records import Commit, PublishedWeights, Rollout, Verdict
 from shared.store import layout
 from shared.store.artifacts import DirectoryStore, read_model
 from shared.store.tables import read_table
@@ -117,10 +117,26 @@ def test_ipo_md_samples_between_reference_and_policy(system: RunningSystem, body
         assert "effective_sample_size_min" not in commit.metrics
 
 
-def test_mnpo_against_a_mixture_of_its_iterates(system: RunningSystem, body: dict[str, Any]) -> None:
-    """Each response names its version, and the sampler's witness holds response by response."""
+def test_mnpo_against_a_mixture_of_its_iterates_under_a_panel(system: RunningSystem, body: dict[str, Any]) -> None:
+    """Each response names its version, and the sampler's witness holds response by response.
+
+    The panel is three parts of readers who prefer formal answers to plain ones at .95 and one part at .55, other
+    preferences being equal: .85. Only pairs of these two styles have a probability of .85 or .15.
+    """
     algorithm = {"name": "mnpo", "eta": 0.6, "tau": 0.1, "opponents": "mixture"}
-    store, run = finished(system, body, algorithm=algorithm)
+    rule = body["oracle"]["judge"]
+    panel = [
+        {"judge": rule | {"params": {"first_over_second": 0.95}}, "weight": 3},
+        {"judge": rule | {"params": {"first_over_second": 0.55}}, "weight": 1},
+    ]
+    oracle = {"judge": {"kind": "panel", "members": panel}, "answers": "probability"}
+    store, run = finished(system, body, algorithm=algorithm, oracle=oracle)
+    step = layout.half_step(run, 2, 1)
+    verdicts = [v for shard in (0, 1) for v in read_table(store, layout.judgments(step, shard), Verdict)]
+    found = {round(verdict.probability, 9) for verdict in verdicts if verdict.probability is not None}
+    assert found <= {0.5, 0.85, 0.15, 0.9, 0.1, 0.8, 0.2, 0.95, 0.05}
+    assert found & {0.85, 0.15}
+    assert {verdict.judge.split("(")[0] for verdict in verdicts} == {"panel"}
     numbers = [version for r in rollouts_of(store, run, 2) for version in r.versions]
     assert set(numbers) == {0, 1}
     assert metrics_of(store, run, 2)["witness_mean_diff"] < 1e-3
