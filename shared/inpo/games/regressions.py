@@ -7,9 +7,15 @@ from shared.inpo.games.arrays import Vector
 
 TOLERANCE = 1e-13
 LARGEST_REWARD = 1e4
+ROUNDING = 1e-10
+SHORTEST_STEP = 1e-6
 MAX_STEPS = 1000
 NUM_BISECTIONS = 64
 NUM_LAMBERT_STEPS = 12
+UNBOUNDED = (
+    "the Bradley-Terry fit does not exist: some responses win every comparison with the others, and their reward grows "
+    "without bound. Choose preferences inside (0, 1)"
+)
 
 
 def bradley_terry(preference: NDArray[np.float64], mu: Vector) -> Vector:
@@ -19,9 +25,9 @@ def bradley_terry(preference: NDArray[np.float64], mu: Vector) -> Vector:
     An ArithmeticError where there is none: where some responses win every comparison with the rest, rewards grow
     without bound.
     """
-    rates = preference @ mu
-    if len(mu) > 1 and (rates.max() >= 1.0 or rates.min() <= 0.0):
-        raise ArithmeticError(_unbounded(int(np.argmax(np.abs(rates - 0.5)))))
+    rates: Vector = preference @ mu
+    if rates.max() >= 1.0 or rates.min() <= 0.0 or not _all_can_win(preference):
+        raise ArithmeticError(UNBOUNDED)
     rewards = np.zeros(len(mu))
     error = _mismatch(rewards, mu, rates)
     for _ in range(MAX_STEPS):
@@ -39,10 +45,12 @@ def bradley_terry(preference: NDArray[np.float64], mu: Vector) -> Vector:
                 rewards, error = moved - float(mu @ moved), found
                 break
             length *= 0.5
-            if length < 1e-6:
-                return rewards
+            if length < SHORTEST_STEP:
+                if size <= ROUNDING:
+                    return rewards
+                raise ArithmeticError(UNBOUNDED)
         if float(np.abs(rewards).max()) > LARGEST_REWARD:
-            raise ArithmeticError(_unbounded(int(np.argmax(np.abs(rewards)))))
+            raise ArithmeticError(UNBOUNDED)
     return rewards
 
 
@@ -86,8 +94,11 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
-def _unbounded(response: int) -> str:
-    return (
-        f"the Bradley-Terry fit does not exist: response {response} wins or loses every comparison, and its reward "
-        "grows without bound. Choose preferences inside (0, 1)"
-    )
+def _all_can_win(preference: NDArray[np.float64]) -> bool:
+    """Every response is linked to every other by a chain of possible wins; only then are rewards bounded."""
+    reachable = preference > 0.0
+    if reachable.all():
+        return True
+    for _ in range(len(preference).bit_length()):
+        reachable = (reachable.astype(np.float64) @ reachable.astype(np.float64)) > 0.0
+    return bool(reachable.all())
