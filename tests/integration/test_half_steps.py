@@ -120,8 +120,8 @@ def test_ipo_md_samples_between_reference_and_policy(system: RunningSystem, body
 def test_mnpo_against_a_mixture_of_its_iterates_under_a_panel(system: RunningSystem, body: dict[str, Any]) -> None:
     """Each response names its version, and the sampler's witness holds response by response.
 
-    The panel is three parts of readers who prefer formal answers to plain ones at .95 and one part at .55, other
-    preferences being equal: .85. Only pairs of these two styles have a probability of .85 or .15.
+    The panel is three parts of readers who prefer plain answers to poetic ones at .95, and one part at .55; on
+    everything else they agree. Only pairs of these two styles have a probability of .85 or .15.
     """
     algorithm = {"name": "mnpo", "eta": 0.6, "tau": 0.1, "opponents": "mixture"}
     rule = body["oracle"]["judge"]
