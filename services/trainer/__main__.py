@@ -1,5 +1,9 @@
 """`python -m services.trainer`: a worker of kind `train`."""
 
+import sys
+
+from pydantic import ValidationError
+
 from services.trainer.building import build_handler
 from services.trainer.settings import TrainerSettings
 from shared.runtime.shutdown import stop_on_signals
@@ -13,7 +17,11 @@ from shared.store.redis_queue import RedisQueue
 def main() -> None:
     """Run until told to stop."""
     wait_passively()
-    settings = TrainerSettings()
+    try:
+        settings = TrainerSettings()
+    except ValidationError as error:
+        reasons = "; ".join(": ".join([*map(str, found["loc"]), found["msg"]]) for found in error.errors())
+        sys.exit(f"the trainer's settings (INPO_…) cannot be used: {reasons}")
     configure_logging("trainer", settings.log_level)
     stop = stop_on_signals()
     store = DirectoryStore(settings.store_dir)

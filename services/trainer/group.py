@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -53,6 +54,8 @@ class ProcessGroup:
     """
 
     def __init__(self, store: DirectoryStore, settings: TrainerSettings) -> None:
+        if settings.trainer_strategy == "deepspeed" and find_spec("deepspeed") is None:
+            raise ValueError("trainer_strategy: deepspeed is not installed here: install it, or choose fsdp2")
         self._settings = settings.model_copy(update={"store_dir": store.root})
 
     def train(self, item: WorkItem, plan: HalfStepPlan) -> Summary:
@@ -77,7 +80,7 @@ class ProcessGroup:
                 if status != 0:
                     log.warning("group_ended_badly", status=status, consequence="none: the result is durable")
                 return Result.model_validate_json((folder / RESULT).read_bytes()).summary
-            raise _failure(folder, status, last_lines)
+            raise failure_of(folder, status, last_lines)
 
     def _launch(self, folder: Path) -> tuple[int, list[str]]:
         """The launcher's exit status and the group's last lines, when all its processes are gone."""
@@ -137,7 +140,7 @@ def _pass_on(output: IO[str], lines: deque[str]) -> None:
             lines.append(line)
 
 
-def _failure(folder: Path, status: int, last_lines: list[str]) -> Exception:
+def failure_of(folder: Path, status: int, last_lines: list[str]) -> Exception:
     """Of several ranks' ends, the one that caused the others."""
     raised = failures(folder)
     for failure in raised:

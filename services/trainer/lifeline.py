@@ -19,9 +19,8 @@ def make(path: Path) -> int:
 
 def follow(path: Path) -> None:
     """Die by SIGKILL as soon as the FIFO's writer is gone, or now. Call it before anything starts threads."""
-    try:
-        writer_gone = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
+    writer_gone = _opened(path)
+    if writer_gone is None:
         os.kill(os.getpid(), signal.SIGKILL)
         return
     followed_gone, followed = os.pipe()
@@ -32,6 +31,20 @@ def follow(path: Path) -> None:
     os.close(writer_gone)
     os.close(followed_gone)
     # `followed` stays open for as long as this process lives.
+
+
+def _opened(path: Path) -> int | None:
+    """The FIFO, None when its writer is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        # `select` tells the end of a writer that was there at the opening, only reading tells that there was none.
+        os.read(descriptor, 1)
+    except BlockingIOError:
+        return descriptor
+    return None
 
 
 def _wait_and_kill(pid: int, writer_gone: int, followed_gone: int) -> None:

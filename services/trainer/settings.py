@@ -3,12 +3,16 @@
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from shared.runtime.settings import Settings
 
 
 class TrainerSettings(Settings):
     """Read from `INPO_…` environment variables, e.g. `INPO_TRAINER_DEVICE`."""
+
+    # An error of two settings would otherwise show all others, the queue's password among them.
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     trainer_backend: str = Field(
         default="services.trainer.worker:TrainHandler",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from shared.store.artifacts import DirectoryStore
 from tests.support import tiny_models
 from tests.support.data import ROOT
 from tests.support.distributed_cases import Case, Seen, seen_in
-from tests.support.tiny_training import make_pairs, put_half_step, read_plan
+from tests.support.tiny_training import make_pairs, put_evaluation, put_half_step, read_plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("distributed")]
 
@@ -71,11 +72,19 @@ class World:
             "rough": self._half_step(root / "rough", 9, ROUGH, tied=True),
         }
         self.single = {name: self.train(item) for name, item in self.items.items()}
+        # With eta = 1e-30 the target is 5e29, whose square is beyond float32.
+        self.items["diverging"] = self._half_step(root / "diverging", 4, TIED, tied=True, scale=1e-30)
+        base = tiny_models.publish(self.store, "scored", 0, root / "tied")
+        other = tiny_models.perturb(root / "tied", root / "other", seed=2)
+        version = tiny_models.publish(self.store, "scored", 1, other, base)
+        self.items["scored"], self.scores = put_evaluation(self.store, version, base)
 
-    def _half_step(self, model: Path, num_pairs: int, training: TrainingSpec, *, tied: bool) -> WorkItem:
+    def _half_step(
+        self, model: Path, num_pairs: int, training: TrainingSpec, *, tied: bool, scale: float = 0.5
+    ) -> WorkItem:
         tiny_models.make_model(model, seed=1, tied=tied)
         base = tiny_models.publish(self.store, model.name, 0, model)
-        return put_half_step(self.store, base, make_pairs(model, num_pairs, seed=1), training=training)
+        return put_half_step(self.store, base, make_pairs(model, num_pairs, seed=1), training=training, scale=scale)
 
     def train(self, item: WorkItem) -> Seen:
         """In this process."""
@@ -98,7 +107,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="module")
-def report(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
+def found(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What was seen in every case, all trained by one pair of processes, one case after the other."""
     cases: list[Case] = []
     for name, settings in STRATEGIES.items():
@@ -109,7 +118,9 @@ def report(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         ]
     cases += [world.case(f"{name} checkpointing", "tied", STRATEGIES[name] | CHECKPOINTING) for name in SLICED]
     cases += [world.case(f"{name} bfloat16", "rough", STRATEGIES[name] | BFLOAT16) for name in SLICED]
+    cases += [world.case(f"{name} diverging", "diverging", settings) for name, settings in STRATEGIES.items()]
     cases.append(world.case("zero-3 offload", "tied", STRATEGIES["zero-3"] | OFFLOAD))
+    cases.append(world.case("scored", "scored", STRATEGIES["fsdp2"]))
     folder = tmp_path_factory.mktemp("report")
     (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases]))
     options = ["--standalone", f"--nproc-per-node={NUM_PROCESSES}", "-m", "tests.support.distributed_cases"]
@@ -125,7 +136,13 @@ def report(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     assert done.returncode == 0, done.stderr[-6000:]
     found = json.loads((folder / "report.json").read_text())
     assert sorted(found) == sorted(case.name for case in cases)
-    return {name: Seen(**seen) for name, seen in found.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def report(found: dict[str, dict[str, Any]]) -> dict[str, Seen]:
+    """Of the cases that were trained to their end."""
+    return {name: Seen(**seen) for name, seen in found.items() if "losses" in seen}
 
 
 def assert_equal(found: Seen, expected: Seen, tolerance: float) -> None:
@@ -209,3 +226,16 @@ def test_offloading_changes_no_figure(world: World, report: dict[str, Seen]) -> 
     """Optimizer states and parameters in host memory, stepped by torch's AdamW: nothing is compiled for it."""
     assert_equal(report["zero-3 offload"], world.single["tied"], 1e-4)
     assert report["zero-3 offload"].nature["offloaded"] is True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_diverging_training_is_stopped_under_every_strategy(found: dict[str, dict[str, Any]], name: str) -> None:
+    assert re.fullmatch(
+        r"the (loss|gradient's norm) is .*: lower training\.learning_rate", found[f"{name} diverging"]["diverged"]
+    )
+
+
+def test_an_evaluation_is_scored_by_all_ranks_as_by_one(world: World, found: dict[str, dict[str, Any]]) -> None:
+    """Each rank has a part of the responses; expected are plain forwards of whole models."""
+    assert found["scored"]["log_ratios"] == pytest.approx(world.scores, abs=1e-4)
+    assert max(abs(score) for score in world.scores) > 0.01

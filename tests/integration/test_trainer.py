@@ -17,18 +17,26 @@ from services.trainer.iteration import Iteration, train
 from services.trainer.log_probs import Compute
 from services.trainer.models import Policies
 from services.trainer.pairs import read_pairs
-from shared.contracts.plans import BasePlan, EvaluationPlan, Shard
-from shared.contracts.records import Message, PublishedWeights, ReferenceScores, Rollout
-from shared.contracts.spec import ModelSpec, SamplingSpec, TrainingSpec
+from services.trainer.worker import TrainHandler
+from shared.contracts.plans import BasePlan
+from shared.contracts.records import PublishedWeights, ReferenceScores
+from shared.contracts.spec import ModelSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import WorkItem
 from shared.store import layout, weights
 from shared.store.artifacts import DirectoryStore, create_model, read_model
-from shared.store.tables import create_table
 from tests.support import tiny_models
 from tests.support.data import outside_data
-from tests.support.sampling_plans import ORACLE
-from tests.support.tiny_training import ATTEMPT, a_handler, a_pair, make_pairs, put_half_step, read_plan
+from tests.support.tiny_training import (
+    ATTEMPT,
+    SETTINGS,
+    a_handler,
+    a_pair,
+    make_pairs,
+    put_evaluation,
+    put_half_step,
+    read_plan,
+)
 
 COMPUTE = Compute(torch.device("cpu"))
 
@@ -93,50 +101,9 @@ def test_a_run_is_imported_trained_twice_and_scored_by_one_process(store: Direct
 
 def _check_scores(handler: Any, store: DirectoryStore, version: WeightVersion, reference: WeightVersion) -> None:
     """Scores are log pi_t - log pi_ref of whole responses, in rollout order."""
-    prompt, responses = [1, 20, 30], [[[40, 50], [60]], [[70, 80, 90], [2]]]
-    token_log_probs = {
-        version.number: tiny_models.direct_log_probs(
-            store.path(version.directory), [prompt + ids for rollout in responses for ids in rollout]
-        )
-        for version in (version, reference)
-    }
-    rows = iter(token_log_probs[version.number])
-    rollouts = [
-        Rollout(
-            prompt_id=f"p{index}",
-            prompt=[Message(role="user", content="?")],
-            prompt_ids=prompt,
-            responses=["" for _ in rollout],
-            response_ids=rollout,
-            log_probs=[next(rows)[2:] for _ in rollout],
-            finish_reasons=["length" for _ in rollout],
-            versions=[version.number] * len(rollout),
-            digests=[version.digest] * len(rollout),
-        )
-        for index, rollout in enumerate(responses)
-    ]
-    plan = EvaluationPlan(
-        run="run",
-        version=version,
-        reference=reference,
-        sampling=SamplingSpec(),
-        num_responses=2,
-        prompt_format="text",
-        max_prompt_tokens=100,
-        oracle=ORACLE,
-        shards=[Shard(index=0, prompts=[0]), Shard(index=1, prompts=[1])],
-        seed=0,
-    )
-    item = WorkItem(kind="train", run="run", step=layout.evaluation("run", version.number))
-    create_model(store, layout.plan(item.step), plan)
-    for shard, rollout in enumerate(rollouts):
-        create_table(store, layout.rollouts(item.step, shard), Rollout, [rollout])
+    item, expected = put_evaluation(store, version, reference)
     assert handler(item, ATTEMPT) == {"responses": 4, "adopted": False}
     assert handler(item, ATTEMPT) == {"responses": 4, "adopted": True}
-    expected = [
-        sum(new[2:]) - sum(old[2:])
-        for new, old in zip(token_log_probs[version.number], token_log_probs[reference.number], strict=True)
-    ]
     assert read_model(store, layout.scores(item.step), ReferenceScores).log_ratios == pytest.approx(expected, abs=1e-4)
 
 
@@ -221,7 +188,9 @@ def test_a_resumed_training_ends_in_bit_identical_weights(
     pairs = read_pairs(store, item.step, plan)
 
     def attempt(workspace: Workspace) -> tuple[torch.nn.Module, dict[str, float]]:
-        return train(Iteration(plan, pairs, Policies(store, COMPUTE.device), workspace, COMPUTE))
+        policy, metrics = train(Iteration(plan, pairs, Policies(store, COMPUTE.device), workspace, COMPUTE))
+        assert policy is not None
+        return policy, metrics
 
     straight, metrics = attempt(Workspace(store.path("scratch/straight"), "work"))
     for _ in range(2):
@@ -362,3 +331,15 @@ def test_the_logistic_loss_starts_at_log_2(store: DirectoryStore, model: Path, b
     assert metrics["step_zero_loss"] == pytest.approx(math.log(2), rel=1e-4)
     assert metrics["margin_mean"] > 0.0
     assert "target_mean" not in metrics
+
+
+def test_gradient_checkpointing_changes_no_figure(store: DirectoryStore, model: Path, base: WeightVersion) -> None:
+    """Activations that are computed again are the same: equal weights, to the last bit."""
+    item = put_half_step(store, base, make_pairs(model, 6, seed=1))
+    a_handler(store)(item, ATTEMPT)
+    kept = published(store, item)
+    store.path(layout.published(item.step)).unlink()
+    TrainHandler(store, SETTINGS.model_copy(update={"trainer_gradient_checkpointing": True}))(item, ATTEMPT)
+    recomputed = published(store, item)
+    assert recomputed.version.directory != kept.version.directory
+    assert recomputed.version.digest == kept.version.digest

@@ -20,26 +20,32 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from services.trainer.checkpoints import Checkpoints
+from services.trainer.errors import TrainingDivergedError
 from services.trainer.group_bench import make_bench
 from services.trainer.iteration import Iteration, train
 from services.trainer.log_probs import canary_log_probs
 from services.trainer.pairs import read_pairs
 from services.trainer.ranks import Ranks
+from services.trainer.scoring import score
 from services.trainer.settings import TrainerSettings
 from services.trainer.strategies import MakeStrategy, Strategy
 from services.trainer.strategies.fsdp2 import decoder_layers
+from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import WorkItem
+from shared.store import layout
 from shared.store.artifacts import DirectoryStore
 from tests.support import tiny_models
-from tests.support.tiny_training import read_plan
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A half-step to train, and how. With `interrupt`, it is abandoned after its first checkpoint and begun again."""
+    """A half-step to train, and how. With `interrupt`, it is abandoned after its first checkpoint and begun again.
+
+    An evaluation is scored; a training that diverges is reported with its message.
+    """
 
     name: str
     run: str
@@ -170,7 +176,11 @@ def run_case(store: DirectoryStore, case: Case, ranks: Ranks) -> dict[str, Any] 
     settings = TrainerSettings(trainer_device="cpu", trainer_num_processes=ranks.num, **case.settings)
     bench = make_bench(store, settings, ranks, CPU)
     item = WorkItem(kind="train", run=case.run, step=case.step)
-    plan = read_plan(store, item)
+    plan = PLAN.validate_json(store.read(layout.plan(item.step)))
+    if isinstance(plan, EvaluationPlan):
+        scores = score(store, item.step, plan, bench.policies.frozen(plan.reference), bench.compute)
+        return {"log_ratios": scores.log_ratios}
+    assert isinstance(plan, HalfStepPlan)
     checkpoints = bench.checkpoints(store.path(f"scratch/{case.name}"), "work")
     iteration = Iteration(plan, read_pairs(store, item.step, plan), bench.policies, checkpoints, bench.compute)
     if case.interrupt:
@@ -180,7 +190,10 @@ def run_case(store: DirectoryStore, case: Case, ranks: Ranks) -> dict[str, Any] 
             pass
         else:
             raise AssertionError(f"{case.name} was not interrupted")
-    seen = seen_in(iteration, bench.strategy, nature_of)
+    try:
+        seen = seen_in(iteration, bench.strategy, nature_of)
+    except TrainingDivergedError as error:
+        return {"diverged": str(error)}
     return None if seen is None else asdict(seen)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from services.trainer.settings import TrainerSettings
 from services.trainer.worker import TrainHandler
-from shared.contracts.plans import AnchorWeights, HalfStepPlan, Shard
-from shared.contracts.records import Message, PreferencePair, Skipped
+from shared.contracts.plans import AnchorWeights, EvaluationPlan, HalfStepPlan, Shard
+from shared.contracts.records import Message, PreferencePair, Rollout, Skipped
 from shared.contracts.spec import SamplingSpec, SelectionSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Attempt, WorkItem
@@ -121,6 +121,50 @@ def put_half_step(
     create_table(store, layout.pairs(step, 0), PreferencePair, pairs[:middle], skipped)
     create_table(store, layout.pairs(step, 1), PreferencePair, pairs[middle:])
     return WorkItem(kind="train", run=version.run, step=step)
+
+
+def put_evaluation(
+    store: DirectoryStore, version: WeightVersion, reference: WeightVersion, *, digest: str | None = None
+) -> tuple[WorkItem, list[float]]:
+    """An evaluation in two shards of two responses each; its work item, and what its scores must be.
+
+    `digest`: of the weights that the rollouts say to be from, if not the version's.
+    """
+    prompt, responses = [1, 20, 30], [[[40, 50], [60]], [[70, 80, 90], [2]]]
+    sequences = [prompt + ids for rollout in responses for ids in rollout]
+    found, old = (
+        tiny_models.direct_log_probs(store.path(weights.directory), sequences) for weights in (version, reference)
+    )
+    rows = iter(found)
+    plan = EvaluationPlan(
+        run=version.run,
+        version=version,
+        reference=reference,
+        sampling=SamplingSpec(),
+        num_responses=2,
+        prompt_format="text",
+        max_prompt_tokens=100,
+        oracle=ORACLE,
+        shards=[Shard(index=0, prompts=[0]), Shard(index=1, prompts=[1])],
+        seed=0,
+    )
+    step = layout.evaluation(version.run, version.number)
+    create_model(store, layout.plan(step), plan)
+    for shard, rollout in enumerate(responses):
+        record = Rollout(
+            prompt_id=f"p{shard}",
+            prompt=[Message(role="user", content="?")],
+            prompt_ids=prompt,
+            responses=["" for _ in rollout],
+            response_ids=rollout,
+            log_probs=[next(rows)[2:] for _ in rollout],
+            finish_reasons=["length" for _ in rollout],
+            versions=[version.number] * len(rollout),
+            digest=digest or version.digest,
+        )
+        create_table(store, layout.rollouts(step, shard), Rollout, [record])
+    expected = [sum(new[2:]) - sum(before[2:]) for new, before in zip(found, old, strict=True)]
+    return WorkItem(kind="train", run=version.run, step=step), expected
 
 
 def read_plan(store: DirectoryStore, item: WorkItem) -> HalfStepPlan:

@@ -130,7 +130,6 @@ class DeepSpeedZero:
 def _import_deepspeed(device: torch.device) -> Any:
     """Deepspeed for this kind of device, quiet, and without the operators that it would compile at the first use."""
     os.environ["DS_ACCELERATOR"] = device.type
-    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
     import deepspeed  # noqa: PLC0415  (slow; and it reads the environment above at its import)
     from deepspeed.utils import logger  # noqa: PLC0415
 

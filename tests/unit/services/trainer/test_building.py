@@ -24,3 +24,9 @@ def test_a_stub_can_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_wrong_name_is_an_error_that_names_the_setting(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="trainer_backend"):
         build_handler(TrainerSettings(trainer_backend=name), DirectoryStore(tmp_path))
+
+
+def test_a_strategy_of_several_processes_leaves_the_device_to_them(tmp_path: Path) -> None:
+    """Built for a GPU that is not there: the worker does not touch it."""
+    settings = TrainerSettings(trainer_strategy="fsdp2", trainer_num_processes=2, trainer_device="cuda")
+    assert isinstance(build_handler(settings, DirectoryStore(tmp_path)), TrainHandler)

@@ -70,3 +70,22 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine() -> None:
 
 def test_a_single_step_is_taken_at_the_full_learning_rate() -> None:
     assert learning_rate(TrainingSpec(learning_rate=0.25, warmup_fraction=0.03), 0, 1) == 0.25
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 5])
+def test_ranks_have_equally_many_forwards_and_together_the_same_pairs(plan: HalfStepPlan, num_ranks: int) -> None:
+    """No forward has more than micro_batch_size pairs, and groups of one forward are of similar length on all ranks."""
+    schedule = Schedule(plan, LENGTHS)
+    for step in range(schedule.num_steps):
+        groups = schedule.micro_batches(step, num_ranks)
+        assert len(groups) % num_ranks == 0
+        assert max(len(group) for group in groups) <= 3
+        pairs = sorted(int(pair) for group in groups for pair in group)
+        assert pairs == sorted(int(pair) for batch in schedule.micro_batches(step) for pair in batch)
+        lengths = [LENGTHS[pair] for group in groups for pair in group]
+        assert lengths == sorted(lengths)
+
+
+def test_a_step_of_fewer_pairs_than_ranks_has_empty_groups(plan: HalfStepPlan) -> None:
+    """2 pairs, 3 ranks: one forward each, of 1, 1 and 0 pairs."""
+    assert [len(group) for group in Schedule(plan, LENGTHS[:2]).micro_batches(0, 3)] == [1, 1, 0]
