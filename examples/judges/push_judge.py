@@ -1,8 +1,8 @@
 """A judge that the oracle calls: `python examples/judges/push_judge.py 9000`. It prefers the shorter response."""
 
+import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from json import dumps, loads
 from typing import Any
 
 IDENTITY = {"id": "shorter", "revision": "1"}  # change the revision when the answers would change
@@ -12,16 +12,21 @@ class Judge(BaseHTTPRequestHandler):
     """Answers POST /v1/judgments; a request without items asks who the judge is."""
 
     def do_POST(self) -> None:
-        """P(first beats second) for every pair of every item."""
-        request = loads(self.rfile.read(int(self.headers["content-length"])))
-        results = [self.result(item, *pair) for item in request["items"] for pair in item["pairs"]]
-        body = dumps({"judge": IDENTITY, "results": results}).encode()
-        self.send_response(200)
+        try:
+            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            results = [self.result(item, *pair) for item in request["items"] for pair in item["pairs"]]
+            status, answer = 200, {"judge": IDENTITY, "results": results}
+        except (KeyError, TypeError, ValueError) as error:
+            status, answer = 400, {"status": 400, "title": "Bad request", "detail": repr(error)}
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json" if status == 200 else "application/problem+json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def result(self, item: dict[str, Any], first: str, second: str) -> dict[str, Any]:
+        """P(first beats second): .9 for the shorter, 1/2 for equals."""
         length = {response["id"]: len(response["content"]) for response in item["responses"]}
         p = 0.5 if length[first] == length[second] else 0.9 if length[first] < length[second] else 0.1
         return {"item_id": item["id"], "pair": [first, second], "status": "ok", "p": p}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import commands_queue, commands_runs
+from services.cli import commands_judge, commands_queue, commands_runs
 from services.cli.failures import UserError, reported
 from services.cli.options import STATE_DIR, KeyFile, RedisUrl, StateDir, Url, connect
 
@@ -147,6 +147,7 @@ def version() -> None:
 
 
 commands_runs.add_to(app)
+commands_judge.add_to(app)
 app.add_typer(commands_queue.app, name="queue")
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ def items_table(items: Mapping[Kind, Sequence[tuple[WorkItem, Attempt]]]) -> Tab
     table = _table("item", "try", "deferred", "last reason")
     for kind, found in items.items():
         for item, attempt in found[:_SHOWN]:
-            reason = attempt.reasons[-1] if attempt.reasons else ""
-            table.add_row(Text(item.id), str(attempt.number), str(attempt.deferrals), Text(reason))
+            reason = attempt.waiting_for or (attempt.reasons[-1] if attempt.reasons else "")
+            table.add_row(Text(item.id), str(attempt.number), str(attempt.deferrals + attempt.waits), Text(reason))
         if len(found) > _SHOWN:
             table.add_row(f"… and {len(found) - _SHOWN} more to {kind}")
     return table

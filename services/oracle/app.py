@@ -69,6 +69,8 @@ def _judge(settings: OracleSettings, judges: JudgePool, request: JudgmentRequest
         named = judges.named(spec)
         if named is None:
             raise _refusal(404, "judge", f"no judge with the id {spec!r} is loaded; GET /v1/judges lists them")
+        if named.identity().kind not in settings.oracle_api_kinds:
+            raise _refusal(403, "judge", f"{spec!r} is not of a kind in INPO_ORACLE_API_KINDS")
         return named
     _check_allowed(settings, spec)
     try:

@@ -1,6 +1,7 @@
 """Routes of the judges that fetch their questions: lease comparisons, post verdicts, look at the board."""
 
 import asyncio
+import errno
 import time
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ _WRONG_BODY: dict[int | str, dict[str, Any]] = {
 _VERDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     **_WRONG_BODY,
     404: {"model": Problem, "description": "nobody asked a comparison with this id"},
+    507: {"model": Problem, "description": "the disk is full; the verdict was not taken"},
     409: {"model": Problem, "description": "another verdict was first, or an error came after its lease was over"},
 }
 
@@ -58,13 +60,7 @@ def add_desk_routes(app: FastAPI, desk: ComparisonDesk) -> None:
 
     def verdict(comparison_id: ComparisonId, body: VerdictRequest) -> VerdictReceipt:
         """Take a verdict. Once this answers 200 the verdict is durable; sending it again is harmless."""
-        try:
-            return desk.receive(comparison_id, body)
-        except UnknownComparisonError:
-            detail = f"nobody asked a comparison with the id {comparison_id}"
-            raise ProblemError(404, "Unknown comparison", detail) from None
-        except VerdictConflictError as error:
-            raise ProblemError(409, "Verdict does not count", str(error)) from None
+        return _received(desk, comparison_id, body)
 
     def counts(
         judge: Annotated[JudgeLabel, Query(description="the judge's name")],
@@ -78,3 +74,18 @@ def add_desk_routes(app: FastAPI, desk: ComparisonDesk) -> None:
     path = "/v1/comparisons/{comparison_id}/verdict"
     app.add_api_route(path, verdict, methods=["POST"], tags=tags, responses=_VERDICT_RESPONSES)
     app.add_api_route("/v1/comparisons", counts, tags=tags, responses={422: _WRONG_BODY[422], 503: _QUEUE_LOST})
+
+
+def _received(desk: ComparisonDesk, comparison_id: str, body: VerdictRequest) -> VerdictReceipt:
+    try:
+        return desk.receive(comparison_id, body)
+    except UnknownComparisonError:
+        detail = f"nobody asked a comparison with the id {comparison_id}"
+        raise ProblemError(404, "Unknown comparison", detail) from None
+    except VerdictConflictError as error:
+        raise ProblemError(409, "Verdict does not count", str(error)) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        detail = "the artifact store's disk is full; nothing was taken, send the verdict again later"
+        raise ProblemError(507, "Disk full", detail, retryable=True) from error

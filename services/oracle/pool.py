@@ -71,20 +71,23 @@ class JudgePool:
         self._max_judges = max_judges
         self._capacity = capacity
         self._judges: OrderedDict[str, Judge] = OrderedDict()
+        self._building: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def get(self, spec: JudgeSpec) -> Judge:
-        """The judge of a specification, building it when it is new; callers wait for each other's building."""
+        """The judge of a specification, building it when it is new.
+
+        Only those who want the same judge wait for its building: one that is far away and silent holds up no other.
+        """
         key = spec.model_dump_json()
         with self._lock:
-            judge = self._judges.get(key)
+            building = self._building.setdefault(key, threading.Lock())
+        with building:
+            judge = self._used(key)
             if judge is None:
                 judge = RememberingJudge(self._build(spec), capacity=self._capacity)
                 _log.info("judge_built", **judge.identity().model_dump())
-                self._judges[key] = judge
-            self._judges.move_to_end(key)
-            while len(self._judges) > self._max_judges:
-                self._judges.popitem(last=False)
+                self._add(key, judge)
             return judge
 
     def named(self, identity: str) -> Judge | None:
@@ -96,6 +99,19 @@ class JudgePool:
         """Build the judge anew when it is asked for next."""
         with self._lock:
             self._judges.pop(spec.model_dump_json(), None)
+
+    def _used(self, key: str) -> Judge | None:
+        with self._lock:
+            if key in self._judges:
+                self._judges.move_to_end(key)
+            return self._judges.get(key)
+
+    def _add(self, key: str, judge: Judge) -> None:
+        with self._lock:
+            self._judges[key] = judge
+            while len(self._judges) > self._max_judges:
+                forgotten, _ = self._judges.popitem(last=False)
+                self._building.pop(forgotten, None)
 
     def identities(self) -> list[JudgeIdentity]:
         """Who is loaded now."""

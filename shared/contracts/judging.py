@@ -145,9 +145,11 @@ class LeaseRequest(Input):
 
     judge: JudgeLabel = Field(description="the judge's name, as in the run's specification", examples=["anna"])
     judge_revision: JudgeLabel = Field(default="1", description="only comparisons for this revision are given out")
-    max_items: int = Field(default=1, ge=1, le=MAX_ITEMS)
-    lease_s: float = Field(default=300.0, ge=1.0, le=86_400.0, description="afterwards others may get them")
-    wait_s: float = Field(default=0.0, ge=0.0, le=30.0, description="how long to wait for the first one")
+    max_items: int = Field(default=1, strict=True, ge=1, le=MAX_ITEMS)
+    lease_s: float = Field(
+        default=300.0, strict=True, ge=1.0, le=86_400.0, description="afterwards others may get them"
+    )
+    wait_s: float = Field(default=0.0, strict=True, ge=0.0, le=30.0, description="how long to wait for the first one")
 
 
 class LeasedComparison(Fact):
@@ -173,7 +175,9 @@ class VerdictRequest(Input):
 
     lease: str = Field(min_length=1, max_length=200)
     status: VerdictStatus = "ok"
-    p: float | None = Field(default=None, ge=0.0, le=1.0, description="P(first beats second); a tie may leave it out")
+    p: float | None = Field(
+        default=None, strict=True, ge=0.0, le=1.0, description="P(first beats second); a tie may leave it out"
+    )
     reason: str | None = Field(default=None, max_length=1000, description="of an abstention or an error")
 
     @model_validator(mode="after")

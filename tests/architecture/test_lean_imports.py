@@ -16,7 +16,13 @@ print(json.dumps(sorted(sys.modules)))
 
 LEAN = {
     "controller": ["services.controller.app", "services.controller.__main__"],
-    "oracle": ["services.oracle.app", "services.oracle.worker", "services.oracle.__main__"],
+    "oracle": [
+        "services.oracle.app",
+        "services.oracle.worker",
+        "services.oracle.__main__",
+        "services.oracle.judges.http",
+        "services.oracle.judges.pull",
+    ],
     "policy": ["services.policy.worker", "services.policy.__main__"],
     "launcher": ["services.cli.main", "services.cli.up", "services.cli.watching", "services.cli.validating"],
     "shared": ["shared.contracts.spec", "shared.store.redis_queue", "shared.store.memory", "shared.runtime.worker"],

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_grou
 
 
 @contextmanager
-def judge_process(module: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+def judge_process(module: str, *arguments: object) -> Generator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", f"tests.support.{module}", *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:

@@ -88,7 +88,8 @@ class _Unread(httpx.AsyncBaseTransport):
 def http_judge(scripted: Handler, store: ArtifactStore, *, access: dict[str, Any] | None = None, **spec: Any) -> Judge:
     """A judge behind `URL`, built as the oracle builds it."""
     lent: dict[str, Any] = {"prefixes": ["http://127.0.0.1:*"], "budget": MemoryBudget(ManualClock())}
-    allowed = HttpAccess(**lent | {"transport": _Unread(scripted)} | (access or {}))
+    lent |= {"transport": _Unread(scripted)}
+    allowed = HttpAccess(**lent | (access or {}))
     return build(HttpJudge.model_validate({"url": URL, "order": "given"} | spec), allowed, store)
 
 

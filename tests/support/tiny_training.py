@@ -160,7 +160,7 @@ def put_evaluation(
             log_probs=[next(rows)[2:] for _ in rollout],
             finish_reasons=["length" for _ in rollout],
             versions=[version.number] * len(rollout),
-            digest=digest or version.digest,
+            digests=[digest or version.digest] * len(rollout),
         )
         create_table(store, layout.rollouts(step, shard), Rollout, [record])
     expected = [sum(new[2:]) - sum(before[2:]) for new, before in zip(found, old, strict=True)]

@@ -15,7 +15,7 @@ EXAMPLES = ROOT / "examples"
 MODEL = "tiny_model/stories260K-hf"
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("**/*.yaml")), ids=lambda file: file.name)
 def test_every_example_is_a_valid_run(file: Path) -> None:
     assert isinstance(load_spec(file), RunSpec)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import httpx
@@ -22,6 +22,8 @@ from shared.store.artifacts import ArtifactStore
 from shared.store.budget import Budget
 
 _IDENTITY_DEADLINE_S = 30.0
+# A worker does not stay with a slow judge up to its deadline: what is answered is kept, the rest comes back.
+_LONGEST_ASKING_S = 600.0
 # What was asked may be to blame: a request of several comparisons is taken apart to find out which.
 _TO_BE_SPLIT = frozenset({400, 413, 422, 500, 501})
 
@@ -76,9 +78,12 @@ class PushedJudge:
         gate = asyncio.Semaphore(self._spec.max_concurrency)
         opinions: dict[str, Opinion] = {}
         errors: list[Exception] = []
+        ends = monotonic() + _LONGEST_ASKING_S
 
         async def batch(client: JudgeClient, some: list[str]) -> None:
             async with gate:
+                if monotonic() > ends and not errors:
+                    errors.append(JudgeUnavailableError(f"{self._spec.url} is slow, the rest is asked later"))
                 if errors:
                     return
                 try:

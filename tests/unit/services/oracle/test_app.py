@@ -14,7 +14,8 @@ from services.oracle.app import oracle_app
 from services.oracle.judge import build_judge
 from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
-from shared.contracts.judging import JudgmentResponse
+from shared.contracts.judging import JudgeIdentity, JudgmentResponse
+from shared.contracts.spec import PullJudge
 from tests.support.data import outside_data
 from tests.support.fake_judge import FakeJudge
 
@@ -112,6 +113,31 @@ def test_only_allowed_code_is_imported_for_a_request() -> None:
 def test_too_many_comparisons_are_refused() -> None:
     settings = OracleSettings(oracle_entry_points=("tests.support.",), oracle_api_max_comparisons=2)
     refused(post(a_request(), settings=settings), 422, "items")
+
+
+def test_a_request_without_items_asks_who_the_judge_is() -> None:
+    response = JudgmentResponse.model_validate(post(a_request(items=[])).json())
+    assert (response.judge.id, response.judge.both_orders, response.results) == (LONGER["entry_point"], True, [])
+
+
+def test_a_loaded_judge_may_be_named_and_nothing_else_can_be_reached_by_name() -> None:
+    """An external judge that a run has loaded is none of the API's business."""
+    pool = JudgePool(partial(build_judge, entry_points=["tests.support."]))
+    refused(post(a_request(judge="tests.support.rules:longer_is_better"), pool=pool), 404, "judge")
+    post(a_request(), pool=pool)
+    assert post(a_request(judge="tests.support.rules:longer_is_better"), pool=pool).status_code == 200
+    refused(post(a_request(judge=None), pool=pool), 422, "judge")
+    outside = FakeJudge()
+    outside.identity = lambda: JudgeIdentity(id="anna", revision="1", kind="pull")
+    external = JudgePool(lambda spec: outside)
+    external.get(PullJudge(name="anna"))
+    refused(post(a_request(judge="anna"), pool=external), 403, "judge")
+    refused(post(a_request(judge={"kind": "http", "url": "http://127.0.0.1/"}), pool=pool), 422, "judge")
+
+
+def test_the_given_order_is_answered_alone_where_it_is_asked() -> None:
+    result = post(a_request(order="given")).json()["results"][0]
+    assert (result["p"], result["p_given"], result["p_swapped"]) == (pytest.approx(0.9), pytest.approx(0.9), None)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Judges that fetch their questions: over the routes, on the twins of store and board."""
 
 import asyncio
+import errno
 from typing import Any
 
 import httpx
@@ -34,7 +35,7 @@ class Bench:
         self.clock = ManualClock(1_000.0)
         self.store = MemoryStore()
         self.board = MemoryBoard(self.clock)
-        self.spec = PullJudge(name="anna", **({"order": "given"} | spec))
+        self.spec = PullJudge.model_validate({"name": "anna", "order": "given"} | spec)
         self.use(self.board)
 
     def use(self, board: MemoryBoard) -> None:
@@ -191,7 +192,8 @@ def test_what_nobody_asked_is_unknown_and_wrong_verdicts_name_the_field() -> Non
     bench.put(("a", "bb"))
     (question,) = bench.lease()
     assert bench.answer(question | {"id": "0" * 64}, p=0.5).status_code == 404
-    for wrong in ({"p": 1.5}, {"p": "many"}, {"status": "ok"}, {"status": "tie", "p": 0.9}, {"winner": "a", "p": 1}):
+    numbers: list[dict[str, Any]] = [{"p": 1.5}, {"p": "0.9"}, {"p": True}, {"p": -0.1}]
+    for wrong in (*numbers, {"status": "ok"}, {"status": "tie", "p": 0.9}, {"winner": "a", "p": 1}):
         assert bench.answer(question, **wrong).status_code == 422, wrong
     assert bench.answer(question, status="abstain", p=0.5).status_code == 422
     assert bench.answer(question | {"id": "../../etc/passwd"}, p=0.5).status_code in {404, 422}
@@ -231,3 +233,18 @@ def test_a_lost_redis_is_a_503_that_may_be_tried_again() -> None:
     bench.use(LostBoard(bench.clock))
     response = bench.send("GET", "/v1/comparisons", params={"judge": "anna"})
     assert (response.status_code, response.json()["retryable"]) == (503, True)
+
+
+def test_a_full_disk_takes_no_verdict_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.put(("a", "bb"))
+    (question,) = bench.lease()
+
+    def full(key: str, data: bytes) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.store, "create", full)
+        response = bench.answer(question, p=0.9)
+    assert (response.status_code, response.json()["retryable"]) == (507, True)
+    assert bench.answer(question, p=0.9).status_code == 200

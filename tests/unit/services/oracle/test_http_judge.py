@@ -29,7 +29,7 @@ from tests.support.http_judges import IDENTITY, ScriptedJudge, ask, honest, http
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "FIRST_PAUSE_S", 0.001)
 
 
@@ -39,7 +39,10 @@ def store() -> MemoryStore:
 
 
 def answering(**changes: Any) -> Any:
-    return lambda request: httpx.Response(200, json={"judge": IDENTITY, "results": results(request, **changes)})
+    def answer(request: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, json={"judge": IDENTITY, "results": results(request, **changes)})
+
+    return answer
 
 
 def statuses(opinions: list[Opinion]) -> list[str]:

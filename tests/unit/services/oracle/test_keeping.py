@@ -1,6 +1,7 @@
 """Verdicts are kept by content: what was answered once is never asked again, and failures are not kept."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_a_broken_verdict_is_named_and_not_asked_around() -> None:
 class OneWay(FakeJudge):
     """Prefers what stands first with .8, fails on `bad` in the first place, abstains on `?` there."""
 
-    def compare(self, comparisons: list[Comparison]) -> list[Opinion]:  # pyright: ignore
+    def compare(self, comparisons: Sequence[Comparison]) -> list[Opinion]:
         self.batches.append(list(comparisons))
         by_first = {"bad": failure("no", 1.0), "?": abstention("what?", 1.0)}
         return [by_first.get(asked.first, opinion(0.8, None, 1.0)) for asked in comparisons]

@@ -88,3 +88,24 @@ def test_a_failed_build_is_tried_again() -> None:
     with pytest.raises(JudgeBuildError):
         pool.get(RulesJudge(entry_point="m:f"))
     assert pool.get(RulesJudge(entry_point="m:f")).identity().id == "fake"
+
+
+def test_a_judge_that_is_slow_to_build_holds_up_no_other() -> None:
+    """The slow one is under construction until the quick one has been had."""
+    had = threading.Event()
+
+    def build(spec: JudgeSpec) -> FakeJudge:
+        assert isinstance(spec, RulesJudge)
+        if spec.entry_point == "m:slow":
+            assert had.wait(timeout=30)
+        return FakeJudge()
+
+    pool = JudgePool(build)
+    slow = threading.Thread(target=pool.get, args=(RulesJudge(entry_point="m:slow"),))
+    slow.start()
+    pool.get(RulesJudge(entry_point="m:quick"))
+    had.set()
+    slow.join()
+    assert len(pool.identities()) == 2
+    pool.forget(RulesJudge(entry_point="m:slow"))
+    assert len(pool.identities()) == 1
