@@ -9,24 +9,38 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from services.cli.failures import UserError
 from services.cli.screen import screen
 from services.cli.supervisor import Status
 from services.cli.up import RunningSystem, UpOptions, running_system
+from services.cli.up_vllm import Engine, VllmOptions
+from services.policy.vllm.serving import Dtype
 
 REFRESH_S = 0.5
 
 
-def keep_up(state_dir: Path, port: int, redis_url: str | None) -> None:
+def keep_up(state_dir: Path, port: int, redis_url: str | None, vllm: VllmOptions | None) -> None:
     """Run the system until SIGINT or SIGTERM."""
     console = screen()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console.print(f"starting below {state_dir} …", markup=False, soft_wrap=True)
     try:
-        with running_system(state_dir, UpOptions(port=port, redis_url=redis_url)) as system:
+        with running_system(state_dir, UpOptions(port=port, redis_url=redis_url, vllm=vllm)) as system:
             console.print(_welcome(system), markup=False, soft_wrap=True)
             _show_table(system, console) if console.is_terminal else _show_lines(system, console)
     except KeyboardInterrupt:
         console.print("all processes have ended; `inpo up` goes on from here", markup=False, soft_wrap=True)
+
+
+def vllm_options(engine: Engine, model: Path | None, dtype: Dtype) -> VllmOptions | None:
+    """The options of `inpo up`; `UserError` when vLLM is asked for without a model to serve, or a model without it."""
+    if engine == "vllm":
+        if model is None:
+            raise UserError("--engine vllm needs --model DIR: a model directory of the architecture that runs have")
+        return VllmOptions(model, dtype)
+    if model is not None or dtype != "float32":
+        raise UserError("--model and --dtype are of --engine vllm; the engine transformers takes each run's own model")
+    return None
 
 
 def _welcome(system: RunningSystem) -> str:

@@ -15,7 +15,8 @@ from services.cli.demo_report import Measure, Row, exact_game, report, style_cou
 from services.cli.failures import ApiError, UserError
 from services.cli.screen import screen
 from services.cli.tables import iteration_text
-from services.cli.up import running_system
+from services.cli.up import UpOptions, running_system
+from services.cli.up_vllm import Engine, VllmOptions
 from services.cli.watching import ENDED, POLL_S, SLOWEST_POLL_S, progress_bar
 from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import Rollout
@@ -151,13 +152,20 @@ def evaluation_rollouts(store: ArtifactStore, run: str, version: int) -> list[Ro
 
 
 def run_demo(
-    *, state_dir: Path = STATE_DIR, out_dir: Path = Path(), seed: int = 0, iterations: int = NUM_ITERATIONS
+    *,
+    state_dir: Path = STATE_DIR,
+    out_dir: Path = Path(),
+    seed: int = 0,
+    iterations: int = NUM_ITERATIONS,
+    engine: Engine = "transformers",
 ) -> Path:
     """The whole demo on this machine: a system of its own below `state_dir`, its model, both methods, the report."""
     console = screen()
     model = _model(state_dir, console)
-    console.print("Starting Redis, controller, policy, oracle and trainer …")
-    with running_system(state_dir) as system:
+    also = ", vLLM (a minute)" if engine == "vllm" else ""
+    console.print(f"Starting Redis{also}, controller, policy, oracle and trainer …")
+    options = UpOptions(vllm=VllmOptions(model.directory) if engine == "vllm" else None)
+    with running_system(state_dir, options) as system:
         api = Api(system.url)
         # An interrupted demo's run would go on first.
         for run in api.runs().runs:

@@ -1,7 +1,7 @@
 """The `inpo` command. Imports are inside the commands, so that help is there at once and needs no service's extras."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -53,6 +53,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Replace a field of FILE, e.g. `training.batch_size=32`."),
 ]
+EngineName = Annotated[
+    Literal["transformers", "vllm"],
+    typer.Option(
+        "--engine", help="What generates: transformers, in the policy service, or a vLLM server (see `make vllm`)."
+    ),
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow the run until it ends.")]
 
 
@@ -61,6 +67,14 @@ def up(
     state_dir: StateDir = STATE_DIR,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the controller.")] = 8000,
     redis_url: RedisUrl = None,
+    engine: EngineName = "transformers",
+    model: Annotated[
+        Path | None,
+        typer.Option(help="With `--engine vllm`: a model directory of the architecture that runs have."),
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="With `--engine vllm`: what it computes in.")
+    ] = "float32",
 ) -> None:
     """Start Redis and the four services on this machine and keep them running.
 
@@ -69,10 +83,10 @@ def up(
 
     Settings of the services are environment variables, e.g. `INPO_DEVICE=cuda inpo up`: see docs/configuration.md.
     """
-    from services.cli.commands_up import keep_up  # noqa: PLC0415
+    from services.cli.commands_up import keep_up, vllm_options  # noqa: PLC0415
 
     with reported():
-        keep_up(state_dir, port, redis_url)
+        keep_up(state_dir, port, redis_url, vllm_options(engine, model, dtype))
 
 
 @app.command(epilog=RUN_EXAMPLES)
@@ -121,6 +135,7 @@ def demo(
     iterations: Annotated[int, typer.Option(min=1, max=1000, help="Iterations of each method.")] = 10,
     out_dir: Annotated[Path, typer.Option(help="Where the report and the plot go.")] = Path(),
     state_dir: Annotated[Path, typer.Option(help="Folder of the demo's model and of its system.")] = STATE_DIR / "demo",
+    engine: EngineName = "transformers",
 ) -> None:
     """A tiny model learns a preference that no reward can express; the distance to the exact Nash policy is measured.
 
@@ -130,7 +145,7 @@ def demo(
     from services.cli.demo import run_demo  # noqa: PLC0415
 
     with reported():
-        run_demo(state_dir=state_dir, out_dir=out_dir, seed=seed, iterations=iterations)
+        run_demo(state_dir=state_dir, out_dir=out_dir, seed=seed, iterations=iterations, engine=engine)
 
 
 @app.command()

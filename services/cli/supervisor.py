@@ -15,6 +15,7 @@ from typing import Literal
 import psutil
 
 from services.cli import lifeline
+from services.cli.health import Health, HealthWatch
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
@@ -25,13 +26,17 @@ TICK_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A process to keep running; its output is appended to `log`. A foundation is ended after those that need it."""
+    """A process to keep running; its output is appended to `log`. A foundation is ended after those that need it.
+
+    One with a `health` is ended, with its group, and started again when that fails.
+    """
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
     log: Path
     foundation: bool = False
+    health: Health | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class _Child:
     quick_deaths: int = 0
     restarts: int = 0
     last_exit: str | None = None
+    watch: HealthWatch | None = None
     log_offset: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,10 +74,13 @@ class Supervisor:
     """
 
     def __init__(self, commands: Sequence[Command], *, held: Sequence[int] = ()) -> None:
-        self._children = [_Child(command) for command in commands]
+        self._stopping = threading.Event()
+        self._children = [
+            _Child(command, watch=None if command.health is None else HealthWatch(command.health, self._stopping))
+            for command in commands
+        ]
         self._held = tuple(held)
         self._read_end, self._write_end = os.pipe()
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -120,6 +129,9 @@ class Supervisor:
                         self._start(child)
                 elif child.process.poll() is not None:
                     _bury(child)
+                elif child.watch is not None and child.watch.ill():
+                    # Its process is found dead at the next look.
+                    _signal_group(child.process, signal.SIGKILL)
 
     def _start(self, child: _Child) -> None:
         shim = [sys.executable, "-I", "-S", str(Path(lifeline.__file__)), str(self._read_end)]
@@ -134,6 +146,8 @@ class Supervisor:
                 pass_fds=(self._read_end, *self._held),
             )
         child.started_s = time.monotonic()
+        if child.watch is not None:
+            child.watch.started()
 
     def _status(self, child: _Child) -> Status:
         process = child.process

@@ -22,6 +22,7 @@ from services.cli.failures import StartError
 from services.cli.locking import only_one
 from services.cli.redis_server import answers_ping, find_redis_server, free_port, is_free, redis_arguments
 from services.cli.supervisor import GRACE_S, Command, Status, Supervisor
+from services.cli.up_vllm import START_S, VLLM, VllmOptions, VllmServer, healthy, vllm_server
 
 SERVICES = ("controller", "policy", "oracle", "trainer")
 REDIS = "redis"
@@ -32,8 +33,10 @@ class Whereabouts(BaseModel):
 
     url: str
     oracle_url: str
+    policy_url: str
     redis_url: str
     store_dir: Path
+    vllm_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class UpOptions:
     """What may differ from the defaults.
 
     Port 0 takes a free one. `env` goes to every service, `service_env` to the one that it names; `commands` replaces
-    `python -m services.<name>` of the services that it names.
+    `python -m services.<name>` of the services that it names. With `vllm` the policy samples from a vLLM server, which
+    may take `START_S` longer to be ready.
     """
 
     port: int = 0
@@ -51,6 +55,7 @@ class UpOptions:
     service_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     ready_timeout_s: float = 180.0
+    vllm: VllmOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class RunningSystem:
     store_dir: Path
     logs: Path
     supervisor: Supervisor
+    vllm_url: str | None
 
     @property
     def processes(self) -> dict[str, int]:
@@ -92,15 +98,23 @@ def running_system(state_dir: Path, options: UpOptions | None = None) -> Generat
     logs.mkdir(parents=True, exist_ok=True)
     with only_one(state_dir) as lock:
         redis_port = free_port() if chosen.redis_url is None else None
-        where = _whereabouts(state_dir, chosen, redis_port)
-        supervisor = Supervisor(_commands(state_dir, chosen, where, redis_port), held=[lock])
+        vllm = None if chosen.vllm is None else vllm_server(chosen.vllm, logs)
+        where = _whereabouts(state_dir, chosen, redis_port, vllm)
+        supervisor = Supervisor(_commands(state_dir, chosen, where, redis_port, vllm), held=[lock])
         place = state_dir / "up.json"
         try:
             supervisor.start()
             system = RunningSystem(
-                where.url, where.oracle_url, where.redis_url, redis_port, where.store_dir, logs, supervisor
+                where.url,
+                where.oracle_url,
+                where.redis_url,
+                redis_port,
+                where.store_dir,
+                logs,
+                supervisor,
+                where.vllm_url,
             )
-            _wait_until_ready(system, chosen.ready_timeout_s)
+            _wait_until_ready(system, chosen.ready_timeout_s + (START_S if vllm is not None else 0.0))
             place.write_text(where.model_dump_json(indent=1))
             yield system
         finally:
@@ -116,7 +130,7 @@ def whereabouts(state_dir: Path) -> Whereabouts | None:
         return None
 
 
-def _whereabouts(state_dir: Path, options: UpOptions, redis_port: int | None) -> Whereabouts:
+def _whereabouts(state_dir: Path, options: UpOptions, redis_port: int | None, vllm: VllmServer | None) -> Whereabouts:
     port = options.port or free_port()
     if not is_free(port):
         raise StartError(f"port {port} is in use: choose another with --port, or end what listens there")
@@ -124,17 +138,23 @@ def _whereabouts(state_dir: Path, options: UpOptions, redis_port: int | None) ->
     return Whereabouts(
         url=f"http://127.0.0.1:{port}",
         oracle_url=f"http://127.0.0.1:{beside}",
+        policy_url=f"http://127.0.0.1:{free_port()}",
         redis_url=options.redis_url or f"redis://127.0.0.1:{redis_port}/0",
         store_dir=state_dir / "store",
+        vllm_url=None if vllm is None else vllm.url,
     )
 
 
-def _commands(state_dir: Path, options: UpOptions, where: Whereabouts, redis_port: int | None) -> list[Command]:
+def _commands(
+    state_dir: Path, options: UpOptions, where: Whereabouts, redis_port: int | None, vllm: VllmServer | None
+) -> list[Command]:
     logs = state_dir / "logs"
     commands: list[Command] = []
     if redis_port is not None:
         arguments = redis_arguments(find_redis_server(), state_dir / "redis", redis_port)
         commands.append(Command(REDIS, arguments, os.environ, logs / "redis.log", foundation=True))
+    if vllm is not None:
+        commands.append(vllm.command)
     # A worker drains for less than the time after which it is killed, unless the user says otherwise.
     defaults = {"INPO_DRAIN_S": str(GRACE_S / 2)}
     shared = {
@@ -142,8 +162,10 @@ def _commands(state_dir: Path, options: UpOptions, where: Whereabouts, redis_por
         "INPO_STORE_DIR": str(where.store_dir),
         "INPO_REDIS_URL": where.redis_url,
         **({"INPO_LEASE_S": str(options.lease_s)} if options.lease_s is not None else {}),
+        **(vllm.settings if vllm is not None else {}),
     }
-    ports = {"controller": where.url.rpartition(":")[2], "oracle": where.oracle_url.rpartition(":")[2]}
+    urls = {"controller": where.url, "oracle": where.oracle_url, "policy": where.policy_url}
+    ports = {name: url.rpartition(":")[2] for name, url in urls.items()}
     for name in SERVICES:
         own = {"INPO_PORT": ports[name]} if name in ports else {}
         environment = {**defaults, **os.environ, **shared, **own, **options.env, **options.service_env.get(name, {})}
@@ -157,7 +179,7 @@ def _wait_until_ready(system: RunningSystem, timeout_s: float) -> None:
     pause = threading.Event()
     while (waiting := _not_ready(system)) is not None:
         name, reason = waiting
-        failing = system.supervisor.failing()
+        failing = system.supervisor.failing() or _died_starting(system)
         if failing is not None:
             raise StartError(f"{failing} does not start; {_log_of(system, failing)}")
         if time.monotonic() > deadline:
@@ -165,10 +187,17 @@ def _wait_until_ready(system: RunningSystem, timeout_s: float) -> None:
         pause.wait(0.1)
 
 
+def _died_starting(system: RunningSystem) -> str | None:
+    """VLLM takes too long to die for the supervisor to see that it dies at once; a second start would die likewise."""
+    return next((status.name for status in system.statuses() if status.name == VLLM and status.last_exit), None)
+
+
 def _not_ready(system: RunningSystem) -> tuple[str, str] | None:
     """The first part that is not ready, and why."""
     if system.redis_port is not None and not answers_ping(system.redis_port):
         return REDIS, "no answer to PING"
+    if system.vllm_url is not None and not healthy(system.vllm_url):
+        return VLLM, f"no answer from {system.vllm_url}/health"
     for name, url in (("controller", system.url), ("oracle", system.oracle_url)):
         reason = _unready(url)
         if reason is not None:

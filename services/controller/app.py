@@ -44,7 +44,7 @@ def controller_app(
         return {"redis": redis, "reconciler": loop.last_error}
 
     app = create_app("INPO controller", settings, ready=ready)
-    app.include_router(_runs(repository, queue))
+    app.include_router(_runs(repository, queue, settings))
     app.include_router(_contents(repository, store))
     app.include_router(_events(repository, events))
     return app
@@ -57,14 +57,14 @@ def _record(repository: RunRepository, run_id: str) -> RunRecord:
         raise ProblemError(404, "Unknown run", f"no run has the id {run_id!r}; GET /v1/runs lists them") from None
 
 
-def _runs(repository: RunRepository, queue: Queue) -> APIRouter:
+def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings) -> APIRouter:
     router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
     @router.post("", status_code=201)
     def create_run(spec: RunSpec) -> RunDetail:
         """Create a run. It starts at once, or when the runs before it have ended."""
         try:
-            check_models(spec)
+            check_models(spec, settings.served_model)
             record = repository.create(spec)
         except InvalidSpecError as error:
             wrong = FieldError(field=error.field, message=error.message)

@@ -11,9 +11,33 @@ _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _ENTRY_POINT = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
-def check_models(spec: RunSpec) -> None:
-    """`InvalidSpecError` naming the field when the model, or a judge's, is neither a model directory nor a hub id."""
+# What two checkpoints may differ in and still be served by the same running engine.
+_FREE = frozenset(
+    [
+        "_name_or_path",
+        "transformers_version",
+        "use_cache",
+        "attention_dropout",
+        "hidden_dropout",
+        "initializer_range",
+        "pretraining_tp",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "torch_dtype",
+        "dtype",
+    ]
+)
+
+
+def check_models(spec: RunSpec, served: Path | None = None) -> None:
+    """`InvalidSpecError` naming the field when the model, or a judge's, is neither a model directory nor a hub id.
+
+    With `served`, the model directory that the engine runs on, also when the model has another architecture.
+    """
     _check_model("model.path", spec.model.path)
+    if served is not None:
+        _check_served(Path(spec.model.path).expanduser(), served)
     for field, judge in judges_of(spec.oracle.judge).items():
         if judge.kind == "rules":
             if not _ENTRY_POINT.match(judge.entry_point):
@@ -38,6 +62,27 @@ def _check_model(field: str, path: str) -> None:
         raise InvalidSpecError(field, f"{path}/config.json is not an object")
     if not any(directory.glob("*.safetensors")):
         raise InvalidSpecError(field, f"{path} holds no safetensors file")
+
+
+def _check_served(directory: Path, served: Path) -> None:
+    """A model that is still on the hub cannot be compared here; the engine's own preflight refuses it in time."""
+    if not _exists(directory):
+        return
+    try:
+        serving = json.loads((served / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidSpecError(
+            "model.path", f"INPO_SERVED_MODEL: {served} has no readable config.json: {error}"
+        ) from error
+    asked = json.loads((directory / "config.json").read_bytes())
+    for name in sorted((asked.keys() | serving.keys()) - _FREE):
+        if asked.get(name) != serving.get(name):
+            raise InvalidSpecError(
+                "model.path",
+                f"{directory} has {name} {asked.get(name)!r}, but the engine was started on {served} with "
+                f"{serving.get(name)!r} and can serve no other architecture: start it on a model like this one "
+                "(inpo up --engine vllm --model DIR), or use the engine `transformers`",
+            )
 
 
 def _exists(path: Path) -> bool:

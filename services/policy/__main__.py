@@ -1,13 +1,11 @@
-"""`python -m services.policy`: a worker of kind `generate`."""
+"""`python -m services.policy`: workers of kind `generate`, over one engine."""
 
-from services.policy.building import build_handler
+from services.policy.building import build_handler, run_loops
 from services.policy.settings import PolicySettings
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
-from shared.runtime.worker import Limits, Worker
 from shared.store.artifacts import DirectoryStore
-from shared.store.redis_queue import RedisQueue
 
 
 def main() -> None:
@@ -17,9 +15,7 @@ def main() -> None:
     configure_logging("policy", settings.log_level)
     stop = stop_on_signals()
     store = DirectoryStore(settings.store_dir)
-    queue = RedisQueue(settings.redis_url, consumer=settings.consumer("policy"), lease_s=settings.lease_s)
-    limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
-    Worker(queue, store, ["generate"], build_handler(settings, store), limits).run(stop)
+    run_loops(settings, store, build_handler(settings, store), stop)
 
 
 if __name__ == "__main__":

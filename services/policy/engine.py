@@ -13,6 +13,10 @@ class EngineError(RuntimeError):
     """The engine could not do what was asked; the same weights go on serving and the work may be tried again."""
 
 
+class EngineUnavailableError(EngineError):
+    """The engine is away for a while, as a server that is being started again; the work is not to blame."""
+
+
 class SwapRefusedError(EngineError):
     """These weights must not serve; the message says why. The version that served before goes on serving."""
 
@@ -53,7 +57,8 @@ class Engine(Protocol):
         """Completions by request, then by seed, all under one weight version.
 
         A response depends on its prompt, its seed and the weights only, not on what else is in the batch (up to
-        rounding in the forward pass). `EngineError` for an empty prompt, one that leaves no room, or no weights.
+        rounding in the forward pass). Consecutive seeds of a request may be cheaper than others. `EngineError` for an
+        empty prompt, one that leaves no room, or no weights.
         """
         ...
 
@@ -97,4 +102,17 @@ class TokenMixing(Protocol):
         Temperature and top-p apply to the mixture. The completions' log-probs are the live policy's own. `EngineError`
         when `held` is not the version that is held.
         """
+        ...
+
+
+@runtime_checkable
+class Rests(Protocol):
+    """An engine that can give its accelerator to somebody else for a while."""
+
+    def wake(self) -> None:
+        """Take the accelerator back; may be repeated. `EngineError` when it cannot."""
+        ...
+
+    def rest(self) -> None:
+        """Let go of the accelerator's memory. Nothing may be asked of the engine before `wake`."""
         ...

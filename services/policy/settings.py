@@ -1,5 +1,6 @@
 """Settings of the policy worker."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -11,8 +12,9 @@ class PolicySettings(Settings):
     """Read from `INPO_…` environment variables, e.g. `INPO_DEVICE`."""
 
     engine: str = Field(
-        default="services.policy.transformers_engine:TransformersEngine",
-        description="`module:callable`; called with these settings, it returns the engine.",
+        default="transformers",
+        description="`transformers` (in this process), `vllm` (a server), or `module:callable`; called with these "
+        "settings, it returns the engine.",
     )
     tokenizer: str = Field(
         default="services.policy.hf_tokenizer:HfTokenizer",
@@ -27,5 +29,38 @@ class PolicySettings(Settings):
         default=None, ge=1, description="CPU threads of the engine; torch decides if unset."
     )
     canary_tolerance: float = Field(
-        default=1e-3, gt=0.0, description="Largest |engine - trainer| log-prob of a canary token, in nats."
+        default=1e-3,
+        gt=0.0,
+        description="Largest |engine - trainer| log-prob of a canary token, in nats. Narrowed to a quarter of the "
+        "difference between old and new weights where the engine's rounding allows it.",
     )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Shards generated side by side: 1 by `transformers`, 4 by others if unset.",
+    )
+    vllm_url: str = Field(
+        default="http://127.0.0.1:8010", description="Where the vLLM server is; for the engine `vllm` only."
+    )
+    vllm_api_key_file: Path | None = Field(
+        default=None, description="File whose first line is the vLLM server's API key, if it wants one."
+    )
+    vllm_timeout_s: float = Field(default=600.0, gt=0.0, description="How long vLLM may take for one request.")
+    vllm_patience_s: float = Field(
+        default=300.0,
+        ge=0.0,
+        description="How long work waits for a vLLM server that is being started again before a try is counted.",
+    )
+
+    def vllm_key(self) -> str | None:
+        """The vLLM server's API key; `ValueError` naming the setting when its file holds none."""
+        if self.vllm_api_key_file is None:
+            return None
+        try:
+            lines = self.vllm_api_key_file.read_text().splitlines()
+        except (OSError, UnicodeError) as error:
+            raise ValueError(f"INPO_VLLM_API_KEY_FILE: cannot read {self.vllm_api_key_file}: {error}") from error
+        if not lines or not lines[0].strip():
+            raise ValueError(f"INPO_VLLM_API_KEY_FILE: {self.vllm_api_key_file} is empty")
+        return lines[0].strip()

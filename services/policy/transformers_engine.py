@@ -8,15 +8,16 @@ Shapes: B responses in a batch, T tokens (prompts left-padded, sequences to scor
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import structlog
 import torch
 from transformers import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessorList
 
-from services.policy.canary import check_canary
+from services.policy.canary import CanaryCheck
 from services.policy.engine import Completion, EngineError, GenerationRequest, Sampling, SwapRefusedError
 from services.policy.settings import PolicySettings
 from services.policy.transformers_loading import LoadedModel, load
@@ -24,6 +25,8 @@ from services.policy.transformers_sampling import Mixed, SeededSampler
 from shared.contracts.weights import WeightVersion
 from shared.runtime.telemetry import span
 from shared.store.weights import WeightsError, read_canary, tensor_headers, verify
+
+log = structlog.get_logger(__name__)
 
 MAX_SCORED_LOGITS = 2**26
 
@@ -51,7 +54,7 @@ class TransformersEngine:
         self._device = _device(settings.device)
         self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[settings.dtype]
         self._max_rows = settings.max_batch_rows
-        self._tolerance = settings.canary_tolerance
+        self._canary = CanaryCheck(settings.canary_tolerance, settings.dtype)
         self._busy = threading.Lock()
         self._staged: WeightVersion | None = None
         self._live: LoadedModel | None = None
@@ -127,7 +130,8 @@ class TransformersEngine:
         self._staged = None
         shadow = load(directory, version, self._device, self._dtype)
         with span("canary", version=str(version)):
-            check_canary(read_canary(directory), lambda sequences: self._score(shadow, sequences), self._tolerance)
+            verdict = self._canary.check(read_canary(directory), lambda sequences: self._score(shadow, sequences))
+        log.info("canary_accepted", version=str(version), **asdict(verdict))
         return shadow
 
     def _loaded(self) -> LoadedModel:

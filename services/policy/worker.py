@@ -2,20 +2,26 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from services.policy.drawing import Drawing, Drawn, RenderedPrompt, SamplingPlan
+from services.policy.engine import EngineUnavailableError
 from services.policy.gate import Gate
 from services.policy.prompts import Renderer, Tokenizer, prompt_limit
 from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import Prompt, Rollout, Skipped
 from shared.contracts.work import Attempt, WorkItem
+from shared.runtime.device_lock import SharedDevice
 from shared.runtime.telemetry import span
+from shared.runtime.worker import RetryLater
 from shared.store import layout
 from shared.store.artifacts import CorruptArtifactError, DirectoryStore
 from shared.store.tables import create_table, read_skipped, read_table
+
+AWAY_PAUSE_S = 2.0
 
 
 class GenerateHandler:
@@ -23,10 +29,18 @@ class GenerateHandler:
 
     A shard whose artifact exists is adopted as it is. Raises when the weights are refused, the engine gives something
     that must not be stored, or the version changed meanwhile; nothing is written then, and the item may be tried again.
+    `RetryLater` while the engine is away.
     """
 
-    def __init__(self, store: DirectoryStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer]) -> None:
+    def __init__(
+        self,
+        store: DirectoryStore,
+        gate: Gate,
+        load_tokenizer: Callable[[Path], Tokenizer],
+        device: SharedDevice | None = None,
+    ) -> None:
         self._store = store
+        self._device = device
         self._gate = gate
         self._tokenizer = lru_cache(maxsize=2)(load_tokenizer)
         self._prompts = lru_cache(maxsize=1)(self._read_prompts)
@@ -39,11 +53,16 @@ class GenerateHandler:
         plan = _read_plan(self._store, item)
         version = plan.sample_from if isinstance(plan, HalfStepPlan) else plan.version
         directory = self._store.path(version.directory)
-        # Verified before its tokenizer is read.
-        self._gate.ensure(version)
-        rendered, skipped = self._render(item, plan, directory)
-        with span("generate", run=item.run, step=item.step, shard=item.shard, version=str(version)):
-            drawn = self._drawing(item, plan).draw([RenderedPrompt(prompt.prompt_id, ids) for prompt, ids in rendered])
+        try:
+            with self._device.working() if self._device else nullcontext():
+                # Verified before its tokenizer is read.
+                self._gate.ensure(version)
+                rendered, skipped = self._render(item, plan, directory)
+                prompts = [RenderedPrompt(prompt.prompt_id, ids) for prompt, ids in rendered]
+                with span("generate", run=item.run, step=item.step, shard=item.shard, version=str(version)):
+                    drawn = self._drawing(item, plan).draw(prompts)
+        except EngineUnavailableError as error:
+            raise RetryLater(AWAY_PAUSE_S, str(error)) from error
         rollouts: list[Rollout] = []
         for (prompt, prompt_ids), found in zip(rendered, drawn, strict=True):
             if isinstance(found, Skipped):

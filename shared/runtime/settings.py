@@ -23,6 +23,11 @@ class Settings(BaseSettings):
         default=3600.0, gt=0.0, description="A worker that needs longer for one item is ended, and the try counted."
     )
     drain_s: float = Field(default=20.0, ge=0.0, description="How long a worker that is told to stop may go on.")
+    device_lock: Path | None = Field(
+        default=None,
+        description="A file, the same for policy and trainer of a machine, where both share one accelerator: one works "
+        "while the other lets go of it. A vLLM server must be started with --enable-sleep-mode then.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log line."
     )

@@ -6,17 +6,25 @@ from pathlib import Path
 import pytest
 
 from services.cli.demo import run_demo
+from services.cli.up_vllm import Engine
+from tests.support.vllm_server import require_vllm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def test_inpo_closes_the_duality_gap_and_iterative_dpo_on_the_same_budget_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.xdist_group("vllm"))])
+def test_inpo_closes_the_duality_gap_and_iterative_dpo_on_the_same_budget_does_not(
+    tmp_path: Path, engine: Engine
+) -> None:
     """The acceptance figures of one seed: gap from at least 0.10 to at most 0.01, KL to Nash at most 0.02.
 
     At most 5 % of the responses are invalid, and iterative DPO ends with at least ten times INPO's gap. Row 0 is the
     reference policy, and both methods start from the same one.
     """
-    report = json.loads(run_demo(state_dir=tmp_path / "state", out_dir=tmp_path, seed=0).read_text())
+    if engine == "vllm":
+        require_vllm()
+    written = run_demo(state_dir=tmp_path / "state", out_dir=tmp_path, seed=0, engine=engine)
+    report = json.loads(written.read_text())
     inpo, dpo = (report["runs"][method]["iterations"] for method in ("inpo", "iterative_dpo"))
     assert [row["iteration"] for row in inpo] == [row["iteration"] for row in dpo] == list(range(11))
     assert inpo[0]["duality_gap"] >= 0.10

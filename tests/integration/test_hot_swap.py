@@ -1,15 +1,10 @@
-# safetensors' functions are partially typed.
-# pyright: reportUnknownVariableType=false
 """A swap into the in-process engine: exact when it succeeds, as if it had never been tried when it is refused."""
 
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from services.policy.engine import GenerationRequest, Sampling, SwapRefusedError
 from services.policy.gate import Gate
@@ -18,11 +13,11 @@ from services.policy.transformers_engine import TransformersEngine
 from shared.contracts.weights import Canary, WeightVersion
 from shared.store import weights
 from shared.store.artifacts import DirectoryStore
-from tests.support import tiny_models
+from tests.support import broken_weights, tiny_models
+from tests.support.broken_weights import broken_version, edited
 from tests.support.tiny_models import BOS
 
 SEQUENCES = [[BOS, 11, 22, 33, 44, 55], [BOS, 200, 100], [9, 8, 7, 6, 5, 4, 3]]
-Tensors = dict[str, torch.Tensor]
 
 
 @pytest.fixture
@@ -91,71 +86,18 @@ def test_a_swapped_engine_generates_with_the_new_weights(
     assert engine.generate([request], Sampling(16)) == fresh.generate([request], Sampling(16)) != before
 
 
-def truncated(path: Path) -> None:
-    data = (path / "model.safetensors").read_bytes()
-    (path / "model.safetensors").write_bytes(data[: len(data) // 2])
-
-
-def edited(change: Callable[[Tensors], None]) -> Callable[[Path], None]:
-    """Rewrites the weights file after a change to its tensors."""
-
-    def edit(path: Path) -> None:
-        tensors = load_file(path / "model.safetensors")
-        change(tensors)
-        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
-
-    return edit
-
-
-def drop_tensor(tensors: Tensors) -> None:
-    del tensors["model.layers.1.mlp.up_proj.weight"]
-
-
-def drop_head(tensors: Tensors) -> None:
-    tensors.pop("lm_head.weight")
-
-
-def add_tensor(tensors: Tensors) -> None:
-    tensors["model.layers.1.mlp.extra.weight"] = torch.zeros(3)
-
-
-def poison(tensors: Tensors) -> None:
-    tensors["model.layers.0.self_attn.q_proj.weight"][3, 4] = math.nan
-
-
-def poison_unused_row(tensors: Tensors) -> None:
-    """An embedding that no canary sequence touches."""
-    tensors["model.embed_tokens.weight"][240] = math.inf
-
-
-def reshape(tensors: Tensors) -> None:
-    tensors["model.layers.0.mlp.up_proj.weight"] = torch.zeros(16, 32)
-
-
-def nudge(tensors: Tensors) -> None:
-    """Complete and finite, but not what the trainer scored."""
-    tensors["model.norm.weight"] *= 1.1
-
-
-def without_file(name: str) -> Callable[[Path], None]:
-    def remove(path: Path) -> None:
-        (path / name).unlink()
-
-    return remove
-
-
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "truncated file": (truncated, "truncated"),
-    "missing tensor": (edited(drop_tensor), "up_proj"),
-    "missing head": (edited(drop_head), "lm_head"),
-    "extra tensor": (edited(add_tensor), "extra"),
-    "NaN weight": (edited(poison), "q_proj.weight holds NaN"),
-    "infinite weight outside the canary": (edited(poison_unused_row), "embed_tokens.weight holds NaN"),
-    "other shape": (edited(reshape), "up_proj"),
-    "other weights than the canary's": (edited(nudge), "nats away"),
-    "no weights file": (without_file("model.safetensors"), "no safetensors"),
-    "no canary": (without_file("canary.json"), "canary.json"),
-    "no config": (without_file("config.json"), "config"),
+    "truncated file": (broken_weights.truncated, "truncated"),
+    "missing tensor": (edited(broken_weights.drop_tensor), "up_proj"),
+    "missing head": (edited(broken_weights.drop_head), "lm_head"),
+    "extra tensor": (edited(broken_weights.add_tensor), "extra"),
+    "NaN weight": (edited(broken_weights.poison), "q_proj.weight holds NaN"),
+    "infinite weight outside the canary": (edited(broken_weights.poison_unused_row), "embed_tokens.weight holds NaN"),
+    "other shape": (edited(broken_weights.reshape), "up_proj"),
+    "other weights than the canary's": (edited(broken_weights.nudge), "nats away"),
+    "no weights file": (broken_weights.without_file("model.safetensors"), "no safetensors"),
+    "no canary": (broken_weights.without_file("canary.json"), "canary.json"),
+    "no config": (broken_weights.without_file("config.json"), "config"),
 }
 
 
@@ -173,17 +115,6 @@ def test_faulty_weights_are_refused_and_the_old_version_serves_on_bit_identicall
         swap(engine, store, bad)
     assert engine.score(SEQUENCES) == before
     assert_serves(engine, old_model, old)
-
-
-def broken_version(
-    store: DirectoryStore, parent: WeightVersion, model: Path, break_it: Callable[[Path], None]
-) -> WeightVersion:
-    good = tiny_models.publish(store, "run", 1, model, parent=parent)
-    key, path = weights.begin(store, "run", 1)
-    shutil.copytree(store.path(good.directory), path, dirs_exist_ok=True)
-    (path / weights.MANIFEST).unlink()
-    break_it(path)
-    return tiny_models.finish(store, "run", 1, key, parent)
 
 
 def test_a_file_that_changed_after_publishing_is_refused(
@@ -258,7 +189,9 @@ def test_the_gate_goes_on_with_the_last_good_version_after_a_refusal(
 ) -> None:
     old_model = tiny_models.make_model(tmp_path / "old", seed=1, tied=False)
     old = tiny_models.publish(store, "run", 0, old_model)
-    bad = broken_version(store, old, tiny_models.perturb(old_model, tmp_path / "new", seed=2), edited(drop_tensor))
+    bad = broken_version(
+        store, old, tiny_models.perturb(old_model, tmp_path / "new", seed=2), edited(broken_weights.drop_tensor)
+    )
     gate = Gate(engine, lambda version: store.path(version.directory))
     gate.ensure(old)
     for _ in range(2):

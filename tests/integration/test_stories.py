@@ -7,21 +7,30 @@ import pytest
 from services.cli.client import Api
 from services.cli.specs import load_spec
 from services.cli.up import UpOptions, running_system
+from services.cli.up_vllm import Engine, VllmOptions
 from services.cli.watching import ENDED
 from tests.support.data import ROOT, outside_data
+from tests.support.vllm_server import require_vllm
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_three_iterations_win_three_quarters_of_the_held_out_comparisons_without_running_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.xdist_group("vllm"))])
+def test_three_iterations_win_three_quarters_of_the_held_out_comparisons_without_running_away(
+    tmp_path: Path, engine: Engine
+) -> None:
     """The acceptance figures: a win rate of at least 0.75 against the reference policy at a KL of at most 10 nats.
 
     Samples before and after are part of the result, and nothing is flagged as reward hacking.
     """
-    model = outside_data("tiny_model/stories260K-hf")
+    if engine == "vllm":
+        require_vllm()
+    # The same function with heads of 32, the narrowest that vLLM computes on a CPU.
+    model = outside_data("tiny_model/stories260K-hf" + ("32" if engine == "vllm" else ""))
     spec = load_spec(ROOT / "examples" / "stories.yaml", [f"model.path={model}"])
-    with running_system(tmp_path, UpOptions()) as system:
+    options = UpOptions(vllm=VllmOptions(model) if engine == "vllm" else None)
+    with running_system(tmp_path, options) as system:
         api = Api(system.url)
         run = api.create_run(spec).id
         wait_until(lambda: api.run(run).state in ENDED, 800.0, f"run {run} to end")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.policy.canary import check_canary
+from services.policy.canary import CanaryCheck
 from services.policy.engine import EngineError, SwapRefusedError
 from shared.contracts.weights import Canary
 
@@ -16,7 +16,7 @@ def check(engine: list[float], new: list[float], old: list[float], tolerance: fl
     canary = Canary(
         sequences=SEQUENCES, log_probs=[[value] for value in new], parent_log_probs=[[value] for value in old]
     )
-    return check_canary(canary, lambda sequences: [[value] for value in engine], tolerance)
+    return CanaryCheck(tolerance, "float32").check(canary, lambda sequences: [[value] for value in engine]).distance
 
 
 def test_the_largest_difference_is_reported() -> None:
@@ -52,4 +52,53 @@ def test_an_engine_that_cannot_score_is_refused() -> None:
 
     canary = Canary(sequences=SEQUENCES, log_probs=[[-1.0], [-2.0]], parent_log_probs=[[-1.0], [-2.0]])
     with pytest.raises(SwapRefusedError, match="token id 9"):
-        check_canary(canary, fail, 1e-3)
+        CanaryCheck(1e-3, "float32").check(canary, fail)
+
+
+def seasoned(rounding: float, tolerance: float = 1e-3, dtype: str = "float32") -> CanaryCheck:
+    """A check that has accepted one canary, from which the engine was `rounding` nats away."""
+    found = CanaryCheck(tolerance, dtype)
+    found.check(canary_of([-1.0], [-1.0]), lambda sequences: [[-1.0 - rounding]])
+    return found
+
+
+def canary_of(new: list[float], old: list[float]) -> Canary:
+    return Canary(
+        sequences=[[1, 2]] * len(new), log_probs=[[value] for value in new], parent_log_probs=[[value] for value in old]
+    )
+
+
+def test_the_tolerance_is_a_quarter_of_the_step_once_the_rounding_is_known() -> None:
+    """A step of 4e-4 gives 1e-4: an engine 2e-4 away has half of the step missing, and is refused within 1e-3."""
+    verdict = seasoned(1e-6).check(canary_of([-1.0], [-1.0004]), lambda sequences: [[-1.00005]])
+    assert verdict.tolerance == pytest.approx(1e-4)
+    assert verdict.decisive
+    with pytest.raises(SwapRefusedError, match=r"the tolerance is 0\.0001"):
+        seasoned(1e-6).check(canary_of([-1.0], [-1.0004]), lambda sequences: [[-1.0002]])
+
+
+def test_the_tolerance_is_never_below_four_times_the_measured_rounding() -> None:
+    """A rounding of 5e-5 measured first; a step of 1e-4 would ask for 2.5e-5, but 2e-4 is what rounding may do.
+
+    The canary cannot tell the old from the new weights then, and the verdict says so.
+    """
+    verdict = seasoned(5e-5).check(canary_of([-1.0], [-1.0001]), lambda sequences: [[-1.0001]])
+    assert verdict.tolerance == pytest.approx(2e-4)
+    assert not verdict.decisive
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 2e-5), ("float16", 4e-3), ("bfloat16", 2e-2)])
+def test_a_lucky_first_rounding_does_not_narrow_the_tolerance_below_the_precision(dtype: str, least: float) -> None:
+    verdict = seasoned(0.0, 1.0, dtype).check(canary_of([-1.0], [-1.000001]), lambda sequences: [[-1.0]])
+    assert (verdict.tolerance, verdict.decisive) == (least, False)
+
+
+def test_weights_without_a_parent_have_the_setting_as_tolerance() -> None:
+    """The reference policy is its own parent: there is nothing to tell it from."""
+    verdict = seasoned(1e-6).check(canary_of([-1.0], [-1.0]), lambda sequences: [[-1.0005]])
+    assert (verdict.tolerance, verdict.decisive) == (1e-3, False)
+
+
+def test_the_setting_is_the_widest_tolerance() -> None:
+    verdict = seasoned(1e-6).check(canary_of([-1.0], [-2.0]), lambda sequences: [[-1.0]])
+    assert (verdict.tolerance, verdict.decisive) == (1e-3, True)

@@ -87,13 +87,14 @@ def test_a_shards_prompts_become_rollouts_of_the_planned_version(store: Director
     assert data == {"rollouts": 2, "skipped": 0, "response_tokens": tokens, "adopted": False}
 
 
-def test_seeds_name_step_prompt_and_sample_but_not_the_run(store: DirectoryStore) -> None:
+def test_seeds_follow_one_another_from_a_number_of_step_and_prompt_but_not_of_the_run(store: DirectoryStore) -> None:
     engine = RecordingEngine()
     for run in ("red", "blue"):
         put_prompts(store, run, TEXTS)
         step = put_half_step(store, version(store, run=run), [[0], [2]], iteration=3, seed=11)
         handler(store, engine)(generate_item(run, step, 1), FIRST)
-    expected = [seed_of("sample", 11, "iterations/0003/half-1", "p2", sample) for sample in range(4)]
+    first = seed_of("sample", 11, "iterations/0003/half-1", "p2") >> 1
+    expected = [first, first + 1, first + 2, first + 3]
     assert [[request.seeds for request in requests] for requests, _ in engine.asked] == [[expected], [expected]]
 
 
@@ -140,7 +141,7 @@ def test_an_evaluation_samples_its_own_number_of_responses(store: DirectoryStore
     handler(store, engine)(generate_item("run", step), FIRST)
     (rollout,) = read_table(store, layout.rollouts(step, 0), Rollout)
     assert len(rollout.responses) == 3
-    assert engine.asked[0][0][0].seeds[0] == seed_of("sample", 7, "evaluations/0002", "p1", 0)
+    assert engine.asked[0][0][0].seeds[0] == seed_of("sample", 7, "evaluations/0002", "p1") >> 1
 
 
 def test_over_long_prompts_travel_as_skipped_with_the_shard(store: DirectoryStore) -> None:
