@@ -8,8 +8,9 @@ from typing import cast
 from services.oracle.judge import Judge, JudgeBuildError, build_judge
 from services.oracle.judges.pull import PulledJudge
 from services.oracle.keeping import BothOrders, KeepingJudge, LocalAsker
+from services.oracle.panel import build_panel
 from services.oracle.settings import OracleSettings
-from shared.contracts.spec import HttpJudge, JudgeSpec, PullJudge
+from shared.contracts.spec import HttpJudge, JudgeSpec, PanelJudge, PullJudge
 from shared.store.artifacts import ArtifactStore
 from shared.store.board import Board
 from shared.store.budget import Budget
@@ -26,6 +27,8 @@ class JudgeBuilder:
 
     def __call__(self, spec: JudgeSpec) -> Judge:
         """The judge."""
+        if isinstance(spec, PanelJudge):
+            return build_panel(spec, self)
         if isinstance(spec, HttpJudge):
             return self._pushed(spec)
         if isinstance(spec, PullJudge):

@@ -65,7 +65,7 @@ class JudgeHandler:
 
     def _half_step(self, plan: HalfStepPlan, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
         rollouts = read_rollouts(
-            self._store, item.step, item.shard, version=plan.sample_from, num_responses=plan.sampling.num_responses
+            self._store, item.step, item.shard, versions=plan.samplers, num_responses=plan.sampling.num_responses
         )
         verdicts = self._stored(item)
         if verdicts is None:
@@ -93,8 +93,8 @@ class JudgeHandler:
     def _judge_evaluation(self, plan: EvaluationPlan, item: WorkItem, attempt: Attempt) -> list[Verdict]:
         num, shard = plan.num_responses, item.shard
         reference_step = layout.evaluation(plan.run, plan.reference.number)
-        rollouts = read_rollouts(self._store, item.step, shard, version=plan.version, num_responses=num)
-        opponents = read_rollouts(self._store, reference_step, shard, version=plan.reference, num_responses=num)
+        rollouts = read_rollouts(self._store, item.step, shard, versions=[plan.version], num_responses=num)
+        opponents = read_rollouts(self._store, reference_step, shard, versions=[plan.reference], num_responses=num)
         by_prompt = {rollout.prompt_id: rollout for rollout in opponents}
         matched = [rollout for rollout in rollouts if rollout.prompt_id in by_prompt]
         skipped = [

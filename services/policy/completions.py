@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+from services.policy.drawing import check_completions
 from services.policy.engine import (
     Completion,
     Engine,
@@ -21,7 +22,7 @@ from services.policy.engine import (
 )
 from services.policy.gate import Gate
 from services.policy.prompts import RenderError, Tokenizer
-from services.policy.worker import check_completions, context_of
+from services.policy.worker import context_of
 from shared.contracts.completions import (
     PROMOTED,
     CompletionChoice,

@@ -48,6 +48,11 @@ class Gate:
         return self._engine.live_version()
 
     @property
+    def live(self) -> WeightVersion | None:
+        """The version that the engine serves at this moment."""
+        return self._engine.live_version()
+
+    @property
     def closed(self) -> bool:
         """Whether a swap has the engine, or waits for it."""
         return self._closed
@@ -86,16 +91,17 @@ class Gate:
 
     def ensure(self, version: WeightVersion) -> None:
         """Make `version` live; does nothing when it is. Its files are checked before the gate closes."""
-        if self._engine.live_version() == version:
-            return
-        with self._swapping:
+        with self._working():
             if self._engine.live_version() == version:
                 return
-            directory = self._directory_of(version)
-            with span("swap", version=str(version)):
-                self._engine.stage(directory, version)
-                with self._alone():
-                    self._engine.swap_weights(directory, version)
+            with self._swapping:
+                if self._engine.live_version() == version:
+                    return
+                directory = self._directory_of(version)
+                with span("swap", version=str(version)):
+                    self._engine.stage(directory, version)
+                    with self._alone():
+                        self._engine.swap_weights(directory, version)
 
     def _swap_when_idle(self, version: WeightVersion, idle_s: float) -> None:
         self._check_idle(idle_s)

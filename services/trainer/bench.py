@@ -50,7 +50,7 @@ class Bench:
     def train(self, item: WorkItem, plan: HalfStepPlan) -> Summary:
         """The step's `weights.json` is durable when this returns on rank 0; going on from the last checkpoint."""
         start = time.monotonic()
-        pairs = read_pairs(self.store, item.step, plan)
+        pairs = read_pairs(self.store, layout.pairs_step(plan), plan)
         work = hashlib.sha256(self.store.read(layout.plan(item.step)) + pairs.digest().encode()).hexdigest()
         name = item.step.removeprefix(f"{layout.run(item.run)}/").replace("/", "-")
         checkpoints = self.checkpoints(self.store.path(f"{layout.scratch(item.run)}/{name}"), work)
@@ -59,7 +59,7 @@ class Bench:
             return {}
         metrics["train_s"] = time.monotonic() - start
         with span("publish", run=item.run, step=item.step):
-            version = publish(self.store, item.run, plan.iteration, policy, plan.start_from)
+            version = publish(self.store, item.run, plan.iteration, policy, plan.start_from, plan.makes_half)
             candidate = PublishedWeights(version=version, metrics=metrics, skipped=pairs.skipped)
             published = announce(self.store, item.step, candidate)
         if published.version.digest == version.digest:

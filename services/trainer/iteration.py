@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from services.trainer.checkpoints import Checkpoints
@@ -32,7 +33,7 @@ from services.trainer.strategies import MakeStrategy, Strategy
 from services.trainer.strategies.single import SingleProcess
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.weights import WeightVersion
-from shared.inpo.objective import PairLosses, pair_losses
+from shared.inpo.objective import PairLosses, Responses, anchored_margin, pair_losses
 from shared.runtime.telemetry import span
 
 log = structlog.get_logger(__name__)
@@ -61,11 +62,12 @@ def train(iteration: Iteration) -> tuple[nn.Module | None, dict[str, float]]:
     plan, pairs, compute = iteration.plan, iteration.pairs, iteration.compute
     with span("log_probs", run=plan.run, iteration=plan.iteration, half=plan.half):
         log_probs = dict(frozen_log_probs(iteration))
+        sampled = sampled_log_probs(iteration, log_probs)
     # The frozen policies are gone by now: one at a time is in memory, and beside theta and its optimizer none.
     strategy = iteration.strategy(iteration.policies.take(plan.start_from), plan.training)
     objective = Objective(plan, pairs, log_probs, compute.device)
     probe = Probe(plan, pairs, strategy.policy, objective, compute)
-    metrics = {"num_pairs": float(len(pairs)), **probe.before(log_probs[plan.sample_from.digest])}
+    metrics = {"num_pairs": float(len(pairs)), **probe.before(log_probs[plan.start_from.digest], sampled)}
     with span("train", run=plan.run, iteration=plan.iteration, half=plan.half):
         metrics |= optimise(iteration, objective, strategy)
     broken = strategy.non_finite()
@@ -76,12 +78,12 @@ def train(iteration: Iteration) -> tuple[nn.Module | None, dict[str, float]]:
 
 
 def frozen_log_probs(iteration: Iteration) -> Iterator[tuple[str, LogProbs]]:
-    """The log pi [2N] of pi_t and of every anchor, by digest; each version is loaded, read once and let go.
+    """The log pi [2N] of the start and of every anchor, by digest; each version is loaded, read once and let go.
 
-    pi_t is loaded anew although theta should be the same: that is what step 0 asserts.
+    The start is loaded anew although theta should be the same: that is what step 0 asserts.
     """
     plan, sequences = iteration.plan, iteration.pairs.sequences
-    wanted = [plan.start_from, plan.sample_from, *(anchor.version for anchor in plan.anchors)]
+    wanted = [plan.start_from, *(anchor.version for anchor in plan.anchors)]
     for version in {version.digest: version for version in wanted}.values():
 
         def compute(version: WeightVersion = version) -> LogProbs:
@@ -92,23 +94,50 @@ def frozen_log_probs(iteration: Iteration) -> Iterator[tuple[str, LogProbs]]:
         yield version.digest, iteration.workspace.log_probs(version, len(sequences), compute)
 
 
+def sampled_log_probs(iteration: Iteration, frozen: dict[str, LogProbs]) -> LogProbs:
+    """The log pi [2N] of each response under the version that sampled it: what the sampler's are compared with.
+
+    `frozen` are the log-probs [2N] that are there already, by digest; other versions read their own responses only.
+    """
+    pairs = iteration.pairs
+    found = np.zeros(len(pairs.sequences), dtype=np.float32)
+    for version in iteration.plan.samplers:
+        rows = np.flatnonzero(pairs.sampled_by == version.number)
+        if version.digest in frozen:
+            found[rows] = frozen[version.digest][rows]
+        elif len(rows):
+
+            def compute(version: WeightVersion = version, rows: Rows = rows) -> LogProbs:
+                policy = iteration.policies.frozen(version, anew=True)
+                return log_probs_of(policy, pairs.sequences, iteration.compute, name=str(version), rows=rows)
+
+            found[rows] = iteration.workspace.log_probs(version, len(rows), compute)
+    return found
+
+
 class Objective:
-    """The plan's loss as a function of D_theta; everything frozen is one number a pair."""
+    """The plan's loss as a function of theta's log-probs; everything frozen is a few numbers a pair."""
 
     def __init__(self, plan: HalfStepPlan, pairs: Pairs, log_probs: dict[str, LogProbs], device: torch.device) -> None:
-        def log_ratio(version: WeightVersion) -> Tensor:
-            chosen, rejected = np.split(log_probs[version.digest], 2)
-            return torch.from_numpy(chosen - rejected).to(device)
+        def halves(values: NDArray[np.float32]) -> Tensor:
+            return torch.from_numpy(values.reshape(2, -1)).to(device)
 
         self._plan = plan
-        self._anchors = [(anchor.exponent, log_ratio(anchor.version)) for anchor in plan.anchors]
+        self._anchors = [(anchor.exponent, halves(log_probs[anchor.version.digest])) for anchor in plan.anchors]
         self._preference = torch.from_numpy(pairs.preference).to(device)
+        self._win_rates = None if pairs.win_rates is None else halves(pairs.win_rates)
 
-    def __call__(self, log_ratio: Tensor, pairs: Rows) -> PairLosses:
-        """Losses and margins [B] of these pairs, given log pi_theta(chosen) - log pi_theta(rejected) [B]."""
-        index = torch.from_numpy(pairs).to(log_ratio.device)
-        anchors = [(weight, ratio[index]) for weight, ratio in self._anchors]
-        return pair_losses(self._plan.loss, self._plan.scale, log_ratio, anchors, self._preference[index])
+    def __call__(self, chosen: Tensor, rejected: Tensor, pairs: Rows) -> PairLosses:
+        """Losses and margins [B] of these pairs, given log pi_theta of their chosen and rejected responses [B]."""
+        index = torch.from_numpy(pairs).to(chosen.device)
+        anchors = [(weight, frozen[:, index]) for weight, frozen in self._anchors]
+        ratios = [(weight, frozen[0] - frozen[1]) for weight, frozen in anchors]
+        responses = None
+        if self._win_rates is not None:
+            own = anchored_margin(rejected, [(weight, frozen[1]) for weight, frozen in anchors])
+            responses = Responses(self._win_rates[:, index], own)
+        preference = self._preference[index]
+        return pair_losses(self._plan.loss, self._plan.scale, chosen - rejected, ratios, preference, responses)
 
 
 def optimise(iteration: Iteration, objective: Objective, strategy: Strategy) -> dict[str, float]:
@@ -137,7 +166,7 @@ def accumulate(iteration: Iteration, objective: Objective, strategy: Strategy, m
         rows, weight = (batch, 1.0) if len(batch) else (micro_batches[0], 0.0)
         sequences = pairs.sequences.batch(pairs.rows(rows), compute.device)
         chosen, rejected = batch_log_probs(strategy.policy, sequences, compute).chunk(2)
-        loss = objective(chosen - rejected, rows).loss.sum() * weight / num
+        loss = objective(chosen, rejected, rows).loss.sum() * weight / num
         strategy.backward(loss)
         losses += loss.detach()
     return losses

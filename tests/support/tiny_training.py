@@ -75,7 +75,8 @@ def a_pair(
         preference=1.0,
         probability=None,
         judge_revision="test",
-        version=version,
+        chosen_version=version,
+        rejected_version=version,
     )
 
 
@@ -158,8 +159,8 @@ def put_evaluation(
             response_ids=rollout,
             log_probs=[next(rows)[2:] for _ in rollout],
             finish_reasons=["length" for _ in rollout],
-            version=version.number,
-            digest=digest or version.digest,
+            versions=[version.number] * len(rollout),
+            digests=[digest or version.digest] * len(rollout),
         )
         create_table(store, layout.rollouts(step, shard), Rollout, [record])
     expected = [sum(new[2:]) - sum(before[2:]) for new, before in zip(found, old, strict=True)]
