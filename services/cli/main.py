@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from services.cli import commands_judge, commands_queue, commands_runs, commands_weights
+from services.cli import commands_game, commands_judge, commands_queue, commands_runs, commands_weights
 from services.cli.failures import UserError, reported
 from services.cli.options import STATE_DIR, KeyFile, RedisUrl, StateDir, Url, connect
 
@@ -15,6 +15,7 @@ Align language models with general preferences by Iterative Nash Policy Optimiza
 \b
 Start here:
   inpo demo                  a tiny model learns a cyclic preference, on this machine
+  inpo game                  the algorithms side by side on games whose answer is known
 
 \b
 Align a model of your own (DIR is a Hugging Face model directory):
@@ -162,6 +163,7 @@ def version() -> None:
             raise UserError("inpo is not installed as a distribution: run `make setup`") from None
 
 
+commands_game.add_to(app)
 commands_runs.add_to(app)
 app.add_typer(commands_weights.app, name="weights")
 commands_judge.add_to(app)

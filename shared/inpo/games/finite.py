@@ -48,6 +48,7 @@ class FiniteGame:
         probabilities = _distribution("reference", reference, len(matrix))
         if not np.all(probabilities > 0.0):
             raise ValueError("reference must give every response a positive probability")
+        probabilities = _frozen("reference", probabilities / probabilities.sum())
         if not (math.isfinite(tau) and tau >= 0.0):
             raise ValueError(f"tau must be a finite number >= 0, not {tau}")
         object.__setattr__(self, "preference", matrix)
@@ -77,7 +78,7 @@ class FiniteGame:
     def duality_gap(self, policy: ArrayLike) -> float:
         """0 at the Nash policy, else positive: max_p J(p, policy) - min_p J(policy, p) = 2 (max_p J(p, policy) - 1/2).
 
-        At tau = 0 it is the gap of the unregularised game. Rounding may leave some 1e-16 below 0.
+        At tau = 0 it is the gap of the unregularised game.
         """
         probabilities = self.policy(policy)
         rates = self.advantage @ probabilities
@@ -85,11 +86,11 @@ class FiniteGame:
             best = float(rates.max())
         else:
             best = self.tau * float(np.logaddexp.reduce(self.log_reference + rates / self.tau))
-        return 2.0 * (best + self._penalty(probabilities))
+        return max(0.0, 2.0 * (best + self._penalty(probabilities)))
 
     def kl_to_nash(self, policy: ArrayLike) -> float:
         """KL(pi* || policy) in nats, pi* the Nash policy; infinite where the policy lacks a response that pi* gives."""
-        return kl(self._nash, self.policy(policy))
+        return max(0.0, kl(self._nash, self.policy(policy)))
 
     def nash(self) -> Vector:
         """The Nash policy: log pi = log ref + P(· ≻ pi) / tau - log Z holds to 1e-12 for every response.
