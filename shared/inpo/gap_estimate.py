@@ -14,14 +14,15 @@ response hide it inside the exponential. The jackknife over responses and the ja
 two variances, which add up; the cross term is of order 1 / (n m). A judge's own noise is part of the second one.
 
 **Bias.** Jensen's inequality pulls both ways: - tau (1 / ESS - 1 / n) / 2 from n responses, with the effective sample
-size ESS = (sum W)^2 / sum W^2, and + mean_j Var_{i ~ w}(P(y_i ≻ y'_j) - P_i) / (2 tau m) from m opponents. The jackknives
-remove both; what is left is of order tau / ESS^2 and 1 / (tau^3 m^2). At tau = .1 and 128 x 128 the removed parts are
-about .002 and .005, as much as the gap of a policy near the Nash policy.
+size ESS = (sum W)^2 / sum W^2, and + mean_j Var_{i ~ w}(P(y_i ≻ y'_j) - P_i) / (2 tau m) from m opponents; the gap has
+twice that. The jackknives remove both up to the next order, tau / ESS^2 and 1 / (tau^3 m^2). At the Nash policy of the
+cycle .95/.9/.8 with 128 x 128 they remove .005 at tau = .1 and leave less than .001; .0125 at tau = .05, and leave
+.0015.
 
-**Refusal.** Where ESS is small, a few responses are all that is known of the expectation, and the best ones are likely to
-be missing: estimate and interval would both be too low. Below `MIN_EFFECTIVE_SAMPLES` for any prompt there is no estimate, only
-the lower bound. No sample shows what it does not contain: a response rarer than 1 / n whose win rate exceeds all others' by many
-tau stays unseen by the effective sample size, too.
+**Refusal.** Where ESS is small, a few responses are all that is known of the expectation and better ones are likely to
+be missing: estimate and interval come out too low (at 2 effective samples of 1,024 the interval covers the gap in half
+of all cases). Below `MIN_EFFECTIVE_SAMPLES`, for any prompt, there is no estimate. No sample shows what it does not
+contain: a response rarer than 1 / n that wins by many tau more than all others stays unseen by ESS, too.
 """
 
 import math
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.inpo.estimators import Z95, Interval
+from shared.inpo.estimators import Interval, mean_of_estimates
 from shared.inpo.games import Vector
 
 MIN_EFFECTIVE_SAMPLES = 20.0
@@ -97,7 +98,9 @@ def duality_gap(prompts: Sequence[Comparisons], tau: float) -> GapEstimate | Gap
             effective,
         )
     estimates = [_jackknifed(prompt, tau) for prompt in judged]
-    return GapEstimate(_pooled([mean for mean, _ in estimates], [variance for _, variance in estimates]), effective)
+    return GapEstimate(
+        mean_of_estimates([mean for mean, _ in estimates], [variance for _, variance in estimates]), effective
+    )
 
 
 def _judged(prompt: Comparisons) -> Comparisons:
@@ -134,14 +137,3 @@ def _jackknifed(prompt: Comparisons, tau: float) -> tuple[float, float]:
         bias += (size - 1) * (float(values.mean()) - whole)
         variance += (size - 1) * float(values.var())
     return 2.0 * (whole - bias - 0.5), 4.0 * variance
-
-
-def _pooled(means: Sequence[float], variances: Sequence[float]) -> Interval:
-    """The mean over prompts, with the larger of the variance within prompts and that between them."""
-    num = len(means)
-    mean = math.fsum(means) / num
-    variance = math.fsum(variances) / num**2
-    if num > 1:
-        variance = max(variance, math.fsum((value - mean) ** 2 for value in means) / (num - 1) / num)
-    half_width = Z95 * math.sqrt(variance)
-    return Interval(mean, mean - half_width, mean + half_width, num)
