@@ -41,7 +41,8 @@ def perform(store: ArtifactStore, queue: Queue, record: RunRecord, action: Actio
                 create_model(store, layout.plan(layout.half_step(run, iteration, half)), plan)
         case PlanEvaluation(version):
             versions = _versions(store, run)
-            plan = planning.evaluation_plan(run, spec, _prompts(store, run), versions[version], versions[0])
+            earlier = [versions[number] for number in range(1, version)]
+            plan = planning.evaluation_plan(run, spec, _prompts(store, run), versions[version], versions[0], earlier)
             create_model(store, layout.plan(layout.evaluation(run, version)), plan)
         case Commit(iteration):
             with span("commit", run=run, iteration=iteration):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from services.controller.gap import measure_gap
 from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import (
     Estimate,
@@ -33,6 +34,7 @@ def conclude(store: ArtifactStore, spec: EvaluationSpec, plan: EvaluationPlan) -
         win_rate=win_rate,
         kl=kl,
         unjudged_share=unjudged,
+        duality_gap=None if plan.duality_gap is None else measure_gap(store, plan, plan.duality_gap),
         samples=_samples(rollouts, reference),
         warnings=[*_silences(plan, rollouts, unjudged), *_warnings(spec, rollouts, reference, kl)],
         mean_response_tokens=_mean_tokens(rollouts),

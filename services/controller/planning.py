@@ -1,9 +1,10 @@
 """Plans from the spec and the committed weights: pure functions of what is stored."""
 
 import time
+from collections.abc import Sequence
 
 from services.controller.prompts import rows_of
-from shared.contracts.plans import AnchorWeights, BasePlan, EvaluationPlan, HalfStepPlan, Shard
+from shared.contracts.plans import AnchorWeights, BasePlan, EvaluationPlan, GapPlan, HalfStepPlan, Shard
 from shared.contracts.records import Prompt
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
@@ -44,9 +45,14 @@ def half_step_plan(
 
 
 def evaluation_plan(
-    run: str, spec: RunSpec, prompts: list[Prompt], version: WeightVersion, reference: WeightVersion
+    run: str,
+    spec: RunSpec,
+    prompts: list[Prompt],
+    version: WeightVersion,
+    reference: WeightVersion,
+    earlier: Sequence[WeightVersion] = (),
 ) -> EvaluationPlan:
-    """Measure one weight version on the held-out prompts."""
+    """Measure one weight version on the held-out prompts. `earlier` are the versions between reference and it."""
     return EvaluationPlan(
         run=run,
         version=version,
@@ -58,7 +64,17 @@ def evaluation_plan(
         oracle=spec.oracle,
         shards=_shards(rows_of(prompts, "held_out"), spec.shard_size),
         seed=spec.seed,
+        duality_gap=_gap_plan(spec, earlier),
     )
+
+
+def _gap_plan(spec: RunSpec, earlier: Sequence[WeightVersion]) -> GapPlan | None:
+    wanted = spec.evaluation.duality_gap
+    if wanted is None:
+        return None
+    tau = spec.algorithm.tau if wanted.tau is None else wanted.tau
+    newest = max(0, len(earlier) - wanted.num_earlier_versions)
+    return GapPlan(tau=tau, earlier=list(earlier[newest:]))
 
 
 def iteration_rows(spec: RunSpec, prompts: list[Prompt], iteration: int) -> list[int]:

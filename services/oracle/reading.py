@@ -2,6 +2,7 @@
 
 import math
 
+from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import Rollout
 from shared.contracts.weights import WeightVersion
 from shared.store import layout
@@ -27,6 +28,14 @@ def read_rollouts(
             raise CorruptArtifactError(f"{key}: prompt {rollout.prompt_id} {fault}")
         seen.add(rollout.prompt_id)
     return rollouts
+
+
+def evaluation_rollouts(
+    store: ArtifactStore, plan: EvaluationPlan, version: WeightVersion, shard: int
+) -> list[Rollout]:
+    """A shard of what was sampled to evaluate one of the versions that the plan names; see `read_rollouts`."""
+    step = layout.evaluation(plan.run, version.number)
+    return read_rollouts(store, step, shard, version=version, num_responses=plan.num_responses)
 
 
 def _fault(rollout: Rollout, version: WeightVersion, num_responses: int) -> str | None:

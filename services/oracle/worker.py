@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.oracle.asking import StepOracle, UnansweredError, against_reference, select, step_name
+from services.oracle.crossing import compare_all
 from services.oracle.judge import Judge
 from services.oracle.pairs import derive_pairs
 from services.oracle.pool import JudgePool
-from services.oracle.reading import read_rollouts
+from services.oracle.reading import evaluation_rollouts, read_rollouts
 from shared.contracts.judging import JudgeIdentity
 from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import PreferencePair, Rollout, Skipped, Verdict
@@ -48,7 +49,7 @@ class JudgeHandler:
         with span("judge", run=item.run, step=item.step, shard=item.shard):
             if isinstance(plan, HalfStepPlan):
                 return self._half_step(plan, item, attempt)
-            if isinstance(plan, EvaluationPlan) and plan.version != plan.reference:
+            if isinstance(plan, EvaluationPlan) and (plan.version != plan.reference or plan.duality_gap is not None):
                 return self._evaluation(plan, item, attempt)
         raise ValueError(f"{item.step}: a step of type {plan.type} without an opponent has nothing to judge")
 
@@ -87,10 +88,9 @@ class JudgeHandler:
         return _summary(verdicts)
 
     def _judge_evaluation(self, plan: EvaluationPlan, item: WorkItem, attempt: Attempt) -> list[Verdict]:
-        num, shard = plan.num_responses, item.shard
-        reference_step = layout.evaluation(plan.run, plan.reference.number)
-        rollouts = read_rollouts(self._store, item.step, shard, version=plan.version, num_responses=num)
-        opponents = read_rollouts(self._store, reference_step, shard, version=plan.reference, num_responses=num)
+        rollouts, opponents = (
+            evaluation_rollouts(self._store, plan, version, item.shard) for version in (plan.version, plan.reference)
+        )
         by_prompt = {rollout.prompt_id: rollout for rollout in opponents}
         matched = [rollout for rollout in rollouts if rollout.prompt_id in by_prompt]
         skipped = [
@@ -100,7 +100,9 @@ class JudgeHandler:
         ]
         oracle = self._oracle(plan, attempt)
         try:
-            oracle.ask([asked for own in matched for asked in against_reference(own, by_prompt[own.prompt_id])])
+            if plan.version != plan.reference:
+                oracle.ask([asked for own in matched for asked in against_reference(own, by_prompt[own.prompt_id])])
+            compare_all(self._store, plan, item.shard, self._oracle(plan, attempt))
         except UnansweredError as error:
             raise self._later(attempt, error) from error
         return self._adopt(item, oracle.verdicts, skipped)

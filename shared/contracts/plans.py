@@ -56,6 +56,13 @@ class HalfStepPlan(Fact):
     planned_at_s: float = Field(description="Unix time, for the iteration's duration")
 
 
+class GapPlan(Fact):
+    """Compare all responses with all of the reference, for the duality gap of the game with this tau."""
+
+    tau: float = Field(ge=0.0)
+    earlier: list[WeightVersion] = Field(description="versions whose response j also meets the version's response j")
+
+
 class EvaluationPlan(Fact):
     """Sample `version` on held-out prompts, judge it against the reference's responses, score its KL."""
 
@@ -70,6 +77,7 @@ class EvaluationPlan(Fact):
     oracle: OracleSpec
     shards: list[Shard]
     seed: int
+    duality_gap: GapPlan | None = None
 
 
 Plan = Annotated[BasePlan | HalfStepPlan | EvaluationPlan, Field(discriminator="type")]

@@ -79,6 +79,17 @@ class GapRefusal:
     effective_samples: float | None
 
 
+def sides(num_responses: int, *, of_itself: bool) -> tuple[range, range]:
+    """Which of a policy's responses are the opponents, and which of the reference's the responses that they meet.
+
+    All against all. For the gap of the reference itself there is one sample, and its two halves meet: a response that
+    met itself would be in both sums.
+    """
+    if of_itself:
+        return range(1, num_responses, 2), range(0, num_responses, 2)
+    return range(num_responses), range(num_responses)
+
+
 def duality_gap(prompts: Sequence[Comparisons], tau: float) -> GapEstimate | GapRefusal:
     """The mean gap over the prompts.
 
