@@ -4,6 +4,7 @@ from rich.console import Console
 
 from services.cli.validating import Report
 from shared.contracts.spec import RunSpec
+from shared.inpo.algorithms import algorithm_named
 
 _SHOWN = 20
 
@@ -32,9 +33,6 @@ def show(spec: RunSpec, report: Report, console: Console) -> None:
 
 
 def _parameters(spec: RunSpec) -> str:
-    algorithm = spec.algorithm
-    if algorithm.name == "iterative_dpo":
-        return f"beta {algorithm.beta}, reference {algorithm.reference}"
-    if algorithm.schedule == "theorem4":
-        return f"tau {algorithm.tau}, eta by theorem 4"
-    return f"eta {algorithm.eta}, tau {algorithm.tau}"
+    read = algorithm_named(spec.algorithm.name).parameters
+    values = spec.algorithm.model_dump(exclude={"name"}, exclude_none=True)
+    return ", ".join(f"{name} {value}" for name, value in values.items() if name in read)

@@ -14,6 +14,7 @@ from services.cli.client import Api
 from services.cli.demo_report import Measure, Row, exact_game, report, style_counts
 from services.cli.failures import ApiError, UserError
 from services.cli.screen import screen
+from services.cli.tables import iteration_text
 from services.cli.up import running_system
 from services.cli.watching import ENDED, POLL_S, SLOWEST_POLL_S, progress_bar
 from shared.contracts.plans import EvaluationPlan
@@ -103,9 +104,7 @@ class Demo:
                     self.pause(SLOWEST_POLL_S)
                     continue
                 progress = view.progress
-                described = (
-                    f"{demo_views.TITLES[method]} {progress.iteration}/{progress.num_iterations} {progress.phase}"
-                )
+                described = f"{demo_views.TITLES[method]} {iteration_text(progress)} {progress.phase}"
                 bar.update(task, description=described, completed=progress.done, total=max(1, progress.total))
                 if view.state in ENDED:
                     break

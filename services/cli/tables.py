@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.contracts.records import Estimate, Sample
-from shared.contracts.runs import IterationView, RunDetail, RunView, WeightsView
+from shared.contracts.runs import IterationView, Progress, RunDetail, RunView, WeightsView
 
 STATE_STYLES = {
     "running": "cyan",
@@ -27,7 +27,7 @@ def runs_table(runs: Sequence[RunView]) -> Table:
         table.add_row(
             Text(run.id),
             state_text(run.state),
-            f"{progress.iteration}/{progress.num_iterations}",
+            iteration_text(progress),
             phase_text(run),
             estimate(latest.win_rate if latest else None),
             estimate(latest.kl if latest else None, digits=2),
@@ -109,6 +109,12 @@ def facts_table(run: RunDetail) -> Table:
 def state_text(state: str) -> Text:
     """The state in its colour."""
     return Text(state, style=STATE_STYLES.get(state, ""))
+
+
+def iteration_text(progress: Progress) -> str:
+    """`2/3`, and the half-step where an iteration has several: `2/3 (half-step 1/2)`."""
+    half = f" (half-step {progress.half}/{progress.num_halves})" if progress.num_halves > 1 else ""
+    return f"{progress.iteration}/{progress.num_iterations}{half}"
 
 
 def phase_text(run: RunView) -> str:

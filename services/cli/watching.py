@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from services.cli.client import Api
 from services.cli.failures import ApiError
-from services.cli.tables import facts_table, iterations_table, samples_table
+from services.cli.tables import facts_table, iteration_text, iterations_table, samples_table
 from shared.contracts.runs import IterationView, RunDetail
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -93,7 +93,7 @@ def _line(row: IterationView) -> str:
 def _described(view: RunDetail) -> str:
     if view.state in (*ENDED, "paused", "queued"):
         return view.state
-    return f"iteration {view.progress.iteration}/{view.progress.num_iterations} {view.progress.phase}"
+    return f"iteration {iteration_text(view.progress)} {view.progress.phase}"
 
 
 def progress_bar(console: Console) -> Progress:

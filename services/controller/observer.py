@@ -1,7 +1,11 @@
 """What the store and the queue hold of a run, as the reconciler wants it. Reads names, hardly ever contents."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from services.controller.planning import num_half_steps
 from services.controller.reconciler import Evaluation, Observed, Step
-from shared.contracts.plans import PLAN, BasePlan
+from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import Commit, DeadLetter, Intent, PublishedWeights, Verdict
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
@@ -19,20 +23,21 @@ def observe(store: ArtifactStore, run: str, spec: RunSpec, outstanding: frozense
     `outstanding` must have been read before: what finishes meanwhile is then merely asked for twice.
     """
     iteration = num_committed(store, run) + 1
-    half_step = _observe_step(store, layout.half_step(run, iteration, 1))
-    # Verdicts are counted when training is about to be asked for, not again on every look while it runs.
-    asked = WorkItem(kind="train", run=run, step=half_step.key).id in outstanding
-    due = half_step.all_judged and not half_step.trained and not asked
-    return Observed(
+    halves = range(1, num_half_steps(spec, min(iteration, spec.iterations)) + 1)
+    observed = Observed(
         run=run,
         intent=intent_in_force(store, run),
         base=_observe_step(store, layout.base(run)),
         iteration=iteration,
-        half_step=half_step,
+        half_steps=tuple(_observe_step(store, layout.half_step(run, iteration, half)) for half in halves),
         evaluations=_observe_evaluations(store, run, spec, iteration),
         outstanding=outstanding,
-        unjudged_share=unjudged_share(store, half_step.key) if due else 0.0,
     )
+    step = observed.half_step
+    # Verdicts are counted when training is about to be asked for, not again on every look while it runs.
+    asked = WorkItem(kind="train", run=run, step=step.key).id in outstanding
+    due = step.all_judged and not step.trained and not asked
+    return replace(observed, unjudged_share=unjudged_share(store, [step.key])) if due else observed
 
 
 def num_committed(store: ArtifactStore, run: str) -> int:
@@ -58,6 +63,12 @@ def committed_version(store: ArtifactStore, run: str, number: int) -> WeightVers
     return read_model(store, key, Commit).weights if store.exists(key) else None
 
 
+def half_step_weights(store: ArtifactStore, run: str, iteration: int, half: int) -> WeightVersion | None:
+    """What a half-step made, iterate or not; None when it is not there yet."""
+    key = layout.published(layout.half_step(run, iteration, half))
+    return read_model(store, key, PublishedWeights).version if store.exists(key) else None
+
+
 def _observe_evaluations(store: ArtifactStore, run: str, spec: RunSpec, iteration: int) -> tuple[Evaluation, ...]:
     if spec.evaluation.num_prompts == 0:
         return ()
@@ -79,7 +90,7 @@ def _observe_step(store: ArtifactStore, key: str) -> Step:
     return Step(
         key=key,
         planned=True,
-        num_shards=0 if isinstance(plan, BasePlan) else len(plan.shards),
+        num_shards=_num_shards(plan),
         rollouts=_shards(store, f"{key}/rollouts"),
         judged=_shards(store, f"{key}/pairs" if plan.type == "half_step" else f"{key}/judgments"),
         trained=store.exists(result),
@@ -87,13 +98,21 @@ def _observe_step(store: ArtifactStore, key: str) -> Step:
     )
 
 
-def unjudged_share(store: ArtifactStore, step: str) -> float:
-    """Share of a step's comparisons that ended without a verdict."""
+def _num_shards(plan: BasePlan | HalfStepPlan | EvaluationPlan) -> int:
+    """Shards to generate and to judge: none where a half-step trains on another's pairs."""
+    if isinstance(plan, BasePlan) or (isinstance(plan, HalfStepPlan) and plan.same_pairs_as is not None):
+        return 0
+    return len(plan.shards)
+
+
+def unjudged_share(store: ArtifactStore, steps: Sequence[str]) -> float:
+    """Share of the steps' comparisons that ended without a verdict."""
     total = unjudged = 0
-    for shard in sorted(_shards(store, f"{step}/judgments")):
-        verdicts = read_table(store, layout.judgments(step, shard), Verdict)
-        total += len(verdicts)
-        unjudged += sum(verdict.answer is None for verdict in verdicts)
+    for step in steps:
+        for shard in sorted(_shards(store, f"{step}/judgments")):
+            verdicts = read_table(store, layout.judgments(step, shard), Verdict)
+            total += len(verdicts)
+            unjudged += sum(verdict.answer is None for verdict in verdicts)
     return unjudged / total if total else 0.0
 
 

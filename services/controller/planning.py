@@ -1,15 +1,30 @@
 """Plans from the spec and the committed weights: pure functions of what is stored."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from services.controller.prompts import rows_of
-from shared.contracts.plans import AnchorWeights, BasePlan, EvaluationPlan, GapPlan, HalfStepPlan, Shard
+from shared.contracts.plans import (
+    AnchorWeights,
+    BasePlan,
+    EvaluationPlan,
+    GapPlan,
+    GeometricMixtureWeights,
+    HalfStepPlan,
+    MixtureWeights,
+    Shard,
+    UniformMixtureWeights,
+)
 from shared.contracts.records import Prompt
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
-from shared.inpo.plan import ALGORITHMS
+from shared.inpo.algorithms import algorithm_named
+from shared.inpo.plan import REFERENCE, GeometricMixture, Iterate, IterationPlan, SamplingPolicy, UniformMixture
 from shared.inpo.seeds import seed_of
+
+Weights: TypeAlias = Callable[[Iterate], WeightVersion]
+"""The run's published weights, iterates or what half-steps made on the way."""
 
 
 def base_plan(run: str, spec: RunSpec) -> BasePlan:
@@ -17,21 +32,37 @@ def base_plan(run: str, spec: RunSpec) -> BasePlan:
     return BasePlan(run=run, model=spec.model)
 
 
+def iteration_plan(spec: RunSpec, iteration: int) -> IterationPlan:
+    """The iteration as the run's algorithm has it."""
+    return algorithm_named(spec.algorithm.name)(spec.algorithm.parameters(), iteration)
+
+
+def num_half_steps(spec: RunSpec, iteration: int) -> int:
+    """How many half-steps the iteration has."""
+    return len(iteration_plan(spec, iteration).half_steps)
+
+
 def half_step_plan(
-    run: str, spec: RunSpec, prompts: list[Prompt], versions: dict[int, WeightVersion], iteration: int, half: int
+    run: str, spec: RunSpec, prompts: list[Prompt], weights: Weights, iteration: int, half: int
 ) -> HalfStepPlan:
-    """What one half-step samples, is anchored to and trains. `versions` maps committed numbers to their weights."""
-    step = ALGORITHMS[spec.algorithm.name](spec.algorithm.parameters(), iteration).half_steps[half - 1]
+    """What one half-step samples, is anchored to and trains. All that it names must be published already."""
+    steps = iteration_plan(spec, iteration).half_steps
+    step = steps[half - 1]
+    sample_from, mixture = _sampling(step.sample_from, weights)
     return HalfStepPlan(
         run=run,
         iteration=iteration,
         half=half,
-        sample_from=versions[step.sample_from],
-        start_from=versions[step.start_from],
-        reference=versions[0],
-        anchors=[AnchorWeights(version=versions[anchor.version], exponent=anchor.exponent) for anchor in step.anchors],
+        num_halves=len(steps),
+        sample_from=sample_from,
+        mixture=mixture,
+        same_pairs_as=step.same_pairs_as,
+        start_from=weights(step.start_from),
+        reference=weights(REFERENCE),
+        anchors=[AnchorWeights(version=weights(anchor.iterate), exponent=anchor.exponent) for anchor in step.anchors],
         loss=step.loss,
         scale=step.scale,
+        win_rates=step.needs_win_rates,
         sampling=spec.sampling,
         prompt_format=spec.prompts.format,
         max_prompt_tokens=spec.prompts.max_tokens,
@@ -42,6 +73,17 @@ def half_step_plan(
         seed=spec.seed,
         planned_at_s=time.time(),
     )
+
+
+def _sampling(policy: SamplingPolicy, weights: Weights) -> tuple[WeightVersion, MixtureWeights | None]:
+    match policy:
+        case Iterate():
+            return weights(policy), None
+        case UniformMixture():
+            parts = [weights(iterate) for iterate in policy.iterates]
+            return parts[0], UniformMixtureWeights(versions=parts)
+        case GeometricMixture():
+            return weights(policy.iterate), GeometricMixtureWeights(reference_exponent=policy.reference_exponent)
 
 
 def evaluation_plan(

@@ -3,7 +3,8 @@
 Level-triggered: it is asked at start, on every event and once a second, and needs no memory of its own. Whatever
 crashed, was lost or happened twice, the next call does the right thing. The way of a prompt:
 
-    base planned → base published → per iteration: planned → generated → judged → trained → committed
+    base planned → base published → per iteration, its half-steps in turn: planned → generated → judged → trained
+                                                     → all half-steps trained: committed
                                   → per weight version: evaluation planned → generated → judged, scored → concluded
 
 Evaluation is off the critical path: the next iteration never waits for it, the run's success does.
@@ -52,16 +53,32 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Everything that the decision depends on. `iteration` is the first one without a commit."""
+    """Everything that the decision depends on. `iteration` is the first one without a commit, with its half-steps."""
 
     run: str
     intent: Intent | None
     base: Step
     iteration: int
-    half_step: Step
+    half_steps: tuple[Step, ...]
     evaluations: tuple[Evaluation, ...]
     outstanding: frozenset[str]
     unjudged_share: float = 0.0
+
+    @property
+    def half(self) -> int:
+        """Number of the half-step that is being worked on: the first without weights, the last when all have them."""
+        undone = (number for number, step in enumerate(self.half_steps, start=1) if not step.trained)
+        return next(undone, len(self.half_steps))
+
+    @property
+    def half_step(self) -> Step:
+        """The half-step that is being worked on."""
+        return self.half_steps[self.half - 1]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps in sight, each with what was given up in it."""
+        return (self.base, *self.half_steps, *(evaluation.step for evaluation in self.evaluations))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +168,7 @@ def _wanted(spec: RunSpec, observed: Observed) -> Iterator[Action]:
 def _wanted_half_step(observed: Observed) -> Iterator[Action]:
     step = observed.half_step
     if not step.planned:
-        yield PlanHalfStep(observed.iteration, half=1)
+        yield PlanHalfStep(observed.iteration, observed.half)
     elif step.trained:
         yield Commit(observed.iteration)
     elif step.all_judged:
@@ -203,8 +220,7 @@ def _is_dead(observed: Observed, action: Action) -> bool:
 
 
 def _dead_of(observed: Observed, key: str) -> Mapping[tuple[Kind, int], str]:
-    steps = (observed.base, observed.half_step, *(evaluation.step for evaluation in observed.evaluations))
-    return next(step.dead for step in steps if step.key == key)
+    return next(step.dead for step in observed.steps if step.key == key)
 
 
 def _unjudged(spec: RunSpec, observed: Observed) -> str | None:
@@ -220,7 +236,7 @@ def _unjudged(spec: RunSpec, observed: Observed) -> str | None:
 def _dead_letters(observed: Observed) -> list[str]:
     """What was given up and why. Once there is any, what is already planned is finished, nothing new is begun."""
     letters: dict[tuple[str, Kind, str], list[int]] = {}
-    for step in (observed.base, observed.half_step, *(evaluation.step for evaluation in observed.evaluations)):
+    for step in observed.steps:
         for (kind, shard), reason in step.dead.items():
             letters.setdefault((step.key, kind, reason), []).append(shard)
     return [

@@ -10,7 +10,6 @@ import structlog
 from services.controller.observer import committed_version, intent_in_force, num_committed, observe
 from services.controller.prompts import load_prompts
 from services.controller.reconciler import Observed, succeeded
-from shared.contracts.plans import PLAN, BasePlan
 from shared.contracts.records import (
     Commit,
     EvaluationResult,
@@ -153,11 +152,10 @@ class RunRepository:
         return IterationList(iterations=rows, skipped=skipped)
 
     def pairs(self, record: RunRecord, iteration: int, offset: int, limit: int) -> PairPage:
-        """Preference pairs of an iteration in shard order; only what is judged already."""
-        step = layout.half_step(record.id, iteration, 1)
+        """Preference pairs of an iteration, half-step by half-step in shard order; only what is judged already."""
+        folders = [f"{step}/pairs" for step in self._half_steps(record.id, iteration)]
         total, pairs = 0, list[PreferencePair]()
-        for name in self.store.list(f"{step}/pairs"):
-            key = f"{step}/pairs/{name}"
+        for key in [f"{folder}/{name}" for folder in folders for name in self.store.list(folder)]:
             rows = num_rows(self.store, key)
             if total + rows > offset and len(pairs) < limit:
                 start = max(0, offset - total)
@@ -204,14 +202,19 @@ class RunRepository:
 
     def _read_skipped(self, run: str, iteration: int) -> list[Skipped]:
         """What a committed iteration left out: over-long prompts, identical responses, lost comparisons."""
-        step = layout.half_step(run, iteration, 1)
-        plan = PLAN.validate_json(self.store.read(layout.plan(step)))
-        shards = [] if isinstance(plan, BasePlan) else plan.shards
         skipped: list[Skipped] = []
-        for shard in shards:
-            skipped += read_skipped(self.store, layout.rollouts(step, shard.index), Rollout)
-            skipped += read_skipped(self.store, layout.pairs(step, shard.index), PreferencePair)
-        return skipped + read_model(self.store, layout.published(step), PublishedWeights).skipped
+        for step in self._half_steps(run, iteration):
+            for name in self.store.list(f"{step}/rollouts"):
+                skipped += read_skipped(self.store, f"{step}/rollouts/{name}", Rollout)
+            for name in self.store.list(f"{step}/pairs"):
+                skipped += read_skipped(self.store, f"{step}/pairs/{name}", PreferencePair)
+            skipped += read_model(self.store, layout.published(step), PublishedWeights).skipped
+        return skipped
+
+    def _half_steps(self, run: str, iteration: int) -> list[str]:
+        """Keys of the half-steps that are planned so far."""
+        folder = layout.iteration(run, iteration)
+        return [f"{folder}/{name}" for name in self.store.list(folder) if name.startswith("half-")]
 
 
 def _broken(record: RunRecord, error: ValueError) -> RunView:
@@ -246,14 +249,15 @@ def intent_of(action: str) -> Intent:
 
 def _progress(spec: RunSpec, observed: Observed, state: RunState) -> Progress:
     phase, done, total = _phase(spec, observed, state)
-    steps = (observed.base, observed.half_step, *(evaluation.step for evaluation in observed.evaluations))
     return Progress(
         iteration=min(observed.iteration, spec.iterations),
         num_iterations=spec.iterations,
+        half=observed.half,
+        num_halves=len(observed.half_steps),
         phase=phase,
         done=done,
         total=total,
-        dead=sum(len(step.dead) for step in steps),
+        dead=sum(len(step.dead) for step in observed.steps),
     )
 
 

@@ -71,5 +71,8 @@ def _pair(rollout: Rollout, choice: SelectedPair, known: Verdicts) -> Preference
         preference=choice.preference,
         probability=probability,
         judge_revision=verdict.judge_revision,
-        version=rollout.version,
+        chosen_version=rollout.versions[choice.chosen],
+        rejected_version=rollout.versions[choice.rejected],
+        chosen_win_rate=None if choice.win_rates is None else choice.win_rates[0],
+        rejected_win_rate=None if choice.win_rates is None else choice.win_rates[1],
     )

@@ -1,6 +1,7 @@
 """Rollouts on their way in: nothing sampled by other weights, cut short or without numbers is ever judged."""
 
 import math
+from collections.abc import Sequence
 
 from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import Rollout
@@ -11,9 +12,9 @@ from shared.store.tables import read_table
 
 
 def read_rollouts(
-    store: ArtifactStore, step: str, shard: int, *, version: WeightVersion, num_responses: int
+    store: ArtifactStore, step: str, shard: int, *, versions: Sequence[WeightVersion], num_responses: int
 ) -> list[Rollout]:
-    """The shard's rollouts, every one of `num_responses` responses sampled by `version`.
+    """The shard's rollouts, every one of `num_responses` responses, each sampled by one of `versions`.
 
     `MissingArtifactError` when they are not there, `CorruptArtifactError` naming what is wrong with them.
     """
@@ -21,7 +22,7 @@ def read_rollouts(
     rollouts = read_table(store, key, Rollout)
     seen: set[str] = set()
     for rollout in rollouts:
-        fault = _fault(rollout, version, num_responses)
+        fault = _fault(rollout, versions, num_responses)
         if fault is None and rollout.prompt_id in seen:
             fault = "occurs twice"
         if fault is not None:
@@ -35,14 +36,16 @@ def evaluation_rollouts(
 ) -> list[Rollout]:
     """A shard of what was sampled to evaluate one of the versions that the plan names; see `read_rollouts`."""
     step = layout.evaluation(plan.run, version.number)
-    return read_rollouts(store, step, shard, version=version, num_responses=plan.num_responses)
+    return read_rollouts(store, step, shard, versions=[version], num_responses=plan.num_responses)
 
 
-def _fault(rollout: Rollout, version: WeightVersion, num_responses: int) -> str | None:
-    if (rollout.version, rollout.digest) != (version.number, version.digest):
-        return f"was sampled by v{rollout.version}@{rollout.digest[:12]}, not by {version}"
-    lengths = {len(rollout.responses), len(rollout.response_ids), len(rollout.log_probs)}
-    if lengths != {num_responses}:
+def _fault(rollout: Rollout, versions: Sequence[WeightVersion], num_responses: int) -> str | None:
+    allowed = {(version.number, version.digest) for version in versions}
+    for number, digest in zip(rollout.versions, rollout.digests, strict=False):
+        if (number, digest) not in allowed:
+            return f"was sampled by v{number}@{digest[:12]}, not by {' or '.join(map(str, versions))}"
+    columns = (rollout.responses, rollout.response_ids, rollout.log_probs, rollout.versions, rollout.digests)
+    if {len(column) for column in columns} != {num_responses}:
         return f"has {len(rollout.responses)} responses, the plan says {num_responses}"
     for ids, log_probs in zip(rollout.response_ids, rollout.log_probs, strict=True):
         if len(ids) != len(log_probs):

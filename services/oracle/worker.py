@@ -62,7 +62,7 @@ class JudgeHandler:
 
     def _half_step(self, plan: HalfStepPlan, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
         rollouts = read_rollouts(
-            self._store, item.step, item.shard, version=plan.sample_from, num_responses=plan.sampling.num_responses
+            self._store, item.step, item.shard, versions=plan.samplers, num_responses=plan.sampling.num_responses
         )
         verdicts = self._stored(item)
         if verdicts is None:

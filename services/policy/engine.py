@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shared.contracts.records import FinishReason
 from shared.contracts.weights import WeightVersion
@@ -74,4 +74,27 @@ class Engine(Protocol):
 
     def live_version(self) -> WeightVersion | None:
         """The version that serves; None before the first swap."""
+        ...
+
+
+@runtime_checkable
+class TokenMixing(Protocol):
+    """What an engine may be able to do besides: hold a second version, and mix the two token by token."""
+
+    def hold(self, directory: Path, version: WeightVersion) -> None:
+        """Keep `version` beside the live one, verified by its canary; at most one is held.
+
+        `SwapRefusedError` for weights that must not be used; what was held before is then still held. Swaps of the
+        live version do not touch it.
+        """
+        ...
+
+    def generate_mixed(
+        self, requests: Sequence[GenerationRequest], sampling: Sampling, held: WeightVersion, exponent: float
+    ) -> list[list[Completion]]:
+        """As `Engine.generate`, each token drawn from what goes with `held^exponent · live^(1 - exponent)`.
+
+        Temperature and top-p apply to the mixture. The completions' log-probs are the live policy's own. `EngineError`
+        when `held` is not the version that is held.
+        """
         ...

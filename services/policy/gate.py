@@ -26,6 +26,11 @@ class Gate:
         self._running = 0
 
     @property
+    def live(self) -> WeightVersion | None:
+        """The version that the engine serves at this moment."""
+        return self._engine.live_version()
+
+    @property
     def closed(self) -> bool:
         """Whether a swap has the engine, or waits for it."""
         return self._closed

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from transformers import GenerationConfig
@@ -20,7 +20,7 @@ from services.policy.canary import check_canary
 from services.policy.engine import Completion, EngineError, GenerationRequest, Sampling, SwapRefusedError
 from services.policy.settings import PolicySettings
 from services.policy.transformers_loading import LoadedModel, load
-from services.policy.transformers_sampling import SeededSampler
+from services.policy.transformers_sampling import Mixed, SeededSampler
 from shared.contracts.weights import WeightVersion
 from shared.runtime.telemetry import span
 from shared.store.weights import WeightsError, read_canary, tensor_headers, verify
@@ -36,6 +36,12 @@ class _Row:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    model: Any
+    exponent: float
+
+
 class TransformersEngine:
     """See `Engine`. Fp32 unless told otherwise; one forward at a time, whatever the number of threads."""
 
@@ -49,6 +55,7 @@ class TransformersEngine:
         self._busy = threading.Lock()
         self._staged: WeightVersion | None = None
         self._live: LoadedModel | None = None
+        self._held: LoadedModel | None = None
 
     def live_version(self) -> WeightVersion | None:
         """See `Engine.live_version`."""
@@ -56,7 +63,31 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine.generate`."""
-        live = self._loaded()
+        return self._generate(self._loaded(), requests, sampling)
+
+    def hold(self, directory: Path, version: WeightVersion) -> None:
+        """See `TokenMixing.hold`: a second model in memory."""
+        if self._held is None or self._held.version != version:
+            self._held = self._verified(directory, version)
+
+    def generate_mixed(
+        self, requests: Sequence[GenerationRequest], sampling: Sampling, held: WeightVersion, exponent: float
+    ) -> list[list[Completion]]:
+        """See `TokenMixing.generate_mixed`."""
+        live, beside = self._loaded(), self._held
+        if beside is None or beside.version != held:
+            raise EngineError(f"asked to mix with {held}, but {beside.version if beside else 'nothing'} is held")
+        if beside.vocab_size != live.vocab_size:
+            raise EngineError(f"{held} and {live.version} have vocabularies of different sizes")
+        return self._generate(live, requests, sampling, _Beside(beside.model, exponent))
+
+    def _generate(
+        self,
+        live: LoadedModel,
+        requests: Sequence[GenerationRequest],
+        sampling: Sampling,
+        beside: "_Beside | None" = None,
+    ) -> list[list[Completion]]:
         rows = [
             _Row(index, sample, request.prompt_ids, seed)
             for index, request in enumerate(requests)
@@ -68,7 +99,7 @@ class TransformersEngine:
         rows.sort(key=lambda row: len(row.prompt_ids))
         for start in range(0, len(rows), self._max_rows):
             batch = rows[start : start + self._max_rows]
-            for row, completion in zip(batch, self._generate_batch(live, batch, sampling), strict=True):
+            for row, completion in zip(batch, self._generate_batch(live, batch, sampling, beside), strict=True):
                 done[row.request, row.sample] = completion
         return [[done[index, sample] for sample in range(len(r.seeds))] for index, r in enumerate(requests)]
 
@@ -88,24 +119,31 @@ class TransformersEngine:
 
     def swap_weights(self, directory: Path, version: WeightVersion) -> None:
         """See `Engine.swap_weights`. Holds both models for a moment, which is what makes it atomic."""
+        self._live = self._verified(directory, version)
+
+    def _verified(self, directory: Path, version: WeightVersion) -> LoadedModel:
         if self._staged != version:
             self.stage(directory, version)
         self._staged = None
         shadow = load(directory, version, self._device, self._dtype)
         with span("canary", version=str(version)):
             check_canary(read_canary(directory), lambda sequences: self._score(shadow, sequences), self._tolerance)
-        self._live = shadow
+        return shadow
 
     def _loaded(self) -> LoadedModel:
         if self._live is None:
             raise EngineError("no weights are loaded yet; swap_weights comes first")
         return self._live
 
-    def _generate_batch(self, live: LoadedModel, rows: Sequence[_Row], sampling: Sampling) -> list[Completion]:
+    def _generate_batch(
+        self, live: LoadedModel, rows: Sequence[_Row], sampling: Sampling, beside: "_Beside | None"
+    ) -> list[Completion]:
         width = max(len(row.prompt_ids) for row in rows)
         ids = [[live.pad_id] * (width - len(row.prompt_ids)) + row.prompt_ids for row in rows]
-        mask = [[0] * (width - len(row.prompt_ids)) + [1] * len(row.prompt_ids) for row in rows]
-        sampler = SeededSampler([row.seed for row in rows], sampling, self._device)
+        lengths = [len(row.prompt_ids) for row in rows]
+        mask = torch.tensor([[0] * (width - num) + [1] * num for num in lengths], device=self._device)
+        mixed = None if beside is None else Mixed(beside.model, beside.exponent, mask)
+        sampler = SeededSampler([row.seed for row in rows], sampling, self._device, mixed)
         config = GenerationConfig(
             do_sample=False,
             max_new_tokens=sampling.max_new_tokens,
@@ -115,7 +153,7 @@ class TransformersEngine:
         with self._busy, torch.inference_mode():
             live.model.generate(
                 torch.tensor(ids, device=self._device),
-                attention_mask=torch.tensor(mask, device=self._device),
+                attention_mask=mask,
                 generation_config=config,
                 logits_processor=LogitsProcessorList([sampler]),
             )

@@ -1,26 +1,21 @@
 """Hop 5 of a prompt: a shard's prompts become rollouts under the weight version that the plan names."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from services.policy.engine import Completion, Engine, EngineError, GenerationRequest, Sampling
+from services.policy.drawing import Drawing, Drawn, RenderedPrompt, SamplingPlan
 from services.policy.gate import Gate
 from services.policy.prompts import Renderer, Tokenizer, prompt_limit
 from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import Prompt, Rollout, Skipped
-from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Attempt, WorkItem
-from shared.inpo.seeds import seed_of
 from shared.runtime.telemetry import span
 from shared.store import layout
 from shared.store.artifacts import CorruptArtifactError, DirectoryStore
 from shared.store.tables import create_table, read_skipped, read_table
-
-SamplingPlan = HalfStepPlan | EvaluationPlan
 
 
 class GenerateHandler:
@@ -43,18 +38,25 @@ class GenerateHandler:
             return self._adopted(key)
         plan = _read_plan(self._store, item)
         version = plan.sample_from if isinstance(plan, HalfStepPlan) else plan.version
-        with self._gate.serving(version) as engine:
-            rendered, skipped = self._render(item, plan, self._store.path(version.directory))
-            with span("generate", run=item.run, step=item.step, shard=item.shard, version=str(version)):
-                completions = _generate(engine, version, item, plan, rendered)
-        tokenizer = self._tokenizer(self._store.path(version.directory))
-        rollouts = [
-            _rollout(prompt, prompt_ids, found, version, tokenizer)
-            for (prompt, prompt_ids), found in zip(rendered, completions, strict=True)
-        ]
+        directory = self._store.path(version.directory)
+        # Verified before its tokenizer is read.
+        self._gate.ensure(version)
+        rendered, skipped = self._render(item, plan, directory)
+        with span("generate", run=item.run, step=item.step, shard=item.shard, version=str(version)):
+            drawn = self._drawing(item, plan).draw([RenderedPrompt(prompt.prompt_id, ids) for prompt, ids in rendered])
+        rollouts: list[Rollout] = []
+        for (prompt, prompt_ids), found in zip(rendered, drawn, strict=True):
+            if isinstance(found, Skipped):
+                skipped.append(found)
+            else:
+                rollouts.append(_rollout(prompt, prompt_ids, found, self._tokenizer(directory)))
         if not create_table(self._store, key, Rollout, rollouts, skipped):
             return self._adopted(key)
         return _summary(rollouts, skipped, adopted=False)
+
+    def _drawing(self, item: WorkItem, plan: SamplingPlan) -> Drawing:
+        step = item.step.removeprefix(f"{layout.run(item.run)}/")
+        return Drawing(self._gate, lambda version: self._store.path(version.directory), plan, step)
 
     def _adopted(self, key: str) -> dict[str, Any]:
         rollouts = read_table(self._store, key, Rollout)
@@ -102,54 +104,18 @@ def _read_plan(store: DirectoryStore, item: WorkItem) -> SamplingPlan:
     return plan
 
 
-def _generate(
-    engine: Engine, version: WeightVersion, item: WorkItem, plan: SamplingPlan, rendered: list[tuple[Prompt, list[int]]]
-) -> list[list[Completion]]:
-    num = plan.sampling.num_responses if isinstance(plan, HalfStepPlan) else plan.num_responses
-    step = item.step.removeprefix(f"{layout.run(item.run)}/")
-    requests = [
-        GenerationRequest(ids, [seed_of("sample", plan.seed, step, prompt.prompt_id, sample) for sample in range(num)])
-        for prompt, ids in rendered
-    ]
-    sampling = Sampling(plan.sampling.max_new_tokens, plan.sampling.temperature, plan.sampling.top_p)
-    before = engine.live_version()
-    completions = engine.generate(requests, sampling) if requests else []
-    after = engine.live_version()
-    if not before == after == version:
-        raise EngineError(f"asked for {version}, but {before} was live before and {after} after generating")
-    if len(completions) != len(requests):
-        raise EngineError(f"the engine answered {len(completions)} of {len(requests)} prompts")
-    for request, (prompt, _), found in zip(requests, rendered, completions, strict=True):
-        check_completions(prompt.prompt_id, request, found)
-    return completions
-
-
-def check_completions(prompt_id: str, request: GenerationRequest, completions: Sequence[Completion]) -> None:
-    """`EngineError` unless there is one response for each seed, each with tokens and as many finite log-probs."""
-    if len(completions) != len(request.seeds):
-        raise EngineError(f"{prompt_id}: {len(completions)} responses instead of {len(request.seeds)}")
-    for sample, completion in enumerate(completions):
-        if not completion.token_ids:
-            raise EngineError(f"{prompt_id}: response {sample} has no tokens")
-        if len(completion.log_probs) != len(completion.token_ids):
-            raise EngineError(f"{prompt_id}: response {sample} has not one log-prob for each token")
-        if not all(math.isfinite(value) and value <= 1e-6 for value in completion.log_probs):
-            raise EngineError(f"{prompt_id}: response {sample} has a log-prob that is not finite or above 0")
-
-
-def _rollout(
-    prompt: Prompt, prompt_ids: list[int], completions: list[Completion], version: WeightVersion, tokenizer: Tokenizer
-) -> Rollout:
+def _rollout(prompt: Prompt, prompt_ids: list[int], drawn: Drawn, tokenizer: Tokenizer) -> Rollout:
     return Rollout(
         prompt_id=prompt.prompt_id,
         prompt=prompt.messages,
         prompt_ids=prompt_ids,
-        responses=[tokenizer.decode(completion.token_ids) for completion in completions],
-        response_ids=[completion.token_ids for completion in completions],
-        log_probs=[completion.log_probs for completion in completions],
-        finish_reasons=[completion.finish_reason for completion in completions],
-        version=version.number,
-        digest=version.digest,
+        responses=[tokenizer.decode(completion.token_ids) for completion in drawn.completions],
+        response_ids=[completion.token_ids for completion in drawn.completions],
+        log_probs=[completion.log_probs for completion in drawn.completions],
+        finish_reasons=[completion.finish_reason for completion in drawn.completions],
+        versions=[version.number for version in drawn.versions],
+        digests=[version.digest for version in drawn.versions],
+        effective_sample_size=drawn.effective_sample_size,
     )
 
 

@@ -100,11 +100,12 @@ class _Limits:
         return f"prompt + response has {num_tokens} tokens, {self.name} is {self.max_tokens}"
 
     def check(self, pair: PreferencePair, plan: HalfStepPlan) -> None:
-        if pair.version != plan.sample_from.number:
-            raise WrongPolicyError(
-                f"the pair of prompt {pair.prompt_id} was sampled by version {pair.version}, "
-                f"the plan samples from {plan.sample_from}"
-            )
+        for number in (pair.chosen_version, pair.rejected_version):
+            if all(version.number != number for version in plan.samplers):
+                raise WrongPolicyError(
+                    f"the pair of prompt {pair.prompt_id} was sampled by version {number}, "
+                    f"the plan samples from {' or '.join(map(str, plan.samplers))}"
+                )
         for field in ("prompt_ids", "chosen_ids", "rejected_ids"):
             ids: list[int] = getattr(pair, field)
             if not ids:

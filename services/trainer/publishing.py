@@ -29,8 +29,12 @@ _OURS = frozenset({weights.MANIFEST, weights.CANARY, "config.json"})
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
-def publish(store: DirectoryStore, run: str, number: int, model: nn.Module, parent: WeightVersion) -> WeightVersion:
+def publish(
+    store: DirectoryStore, run: str, number: int, model: nn.Module, parent: WeightVersion, half: int | None = None
+) -> WeightVersion:
     """A complete candidate for version `number`: the parent's files, tensor names, dtypes and shapes, new values.
+
+    With `half` it is no iterate but what that half-step makes on the way to it.
 
     The live model is rounded to what was written, so that it is the new version exactly. `NotFiniteError` before
     anything is written when a tensor holds NaN or infinity; `WeightsError` when the files would not match the parent's.
@@ -43,14 +47,14 @@ def publish(store: DirectoryStore, run: str, number: int, model: nn.Module, pare
         name = non_finite(model)
         if name is not None:
             raise NotFiniteError(f"tensor {name} holds NaN or infinity: these weights are not published")
-        key, path = weights.begin(store, run, number)
+        key, path = weights.begin(store, run, number, half)
         save(model, path, source)
     shutil.copyfile(source / "config.json", path / "config.json")
     weights.check_headers(weights.tensor_headers(path), headers)
     device = next(model.parameters()).device
     new = canary_log_probs(model, old.sequences, device)
     canary = Canary(sequences=old.sequences, log_probs=new, parent_log_probs=old.log_probs)
-    return finish(store, run, key, number=number, parent=parent.digest, model=model, canary=canary)
+    return finish(store, run, key, number=number, parent=parent.digest, model=model, canary=canary, half=half)
 
 
 def announce(store: DirectoryStore, step: str, candidate: PublishedWeights) -> PublishedWeights:
@@ -77,7 +81,15 @@ def save(model: nn.Module, path: Path, source: Path) -> None:
 
 
 def finish(
-    store: DirectoryStore, run: str, key: str, *, number: int, parent: str | None, model: nn.Module, canary: Canary
+    store: DirectoryStore,
+    run: str,
+    key: str,
+    *,
+    number: int,
+    parent: str | None,
+    model: nn.Module,
+    canary: Canary,
+    half: int | None = None,
 ) -> WeightVersion:
     """Canary, durable files, then the manifest that makes the directory a version. The model is known to be finite."""
     path = store.path(key)
@@ -85,7 +97,7 @@ def finish(
     for file in [*sorted(path.iterdir()), path]:
         _fsync(file)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return weights.finish(store, run, key, number=number, parent=parent, num_parameters=num_parameters)
+    return weights.finish(store, run, key, number=number, parent=parent, num_parameters=num_parameters, half=half)
 
 
 @contextmanager

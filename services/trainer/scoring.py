@@ -24,11 +24,12 @@ def score(
         rollout for shard in plan.shards for rollout in read_table(store, layout.rollouts(step, shard.index), Rollout)
     ]
     for rollout in rollouts:
-        if rollout.digest != plan.version.digest:
-            raise CorruptArtifactError(
-                f"{step}: the rollout of prompt {rollout.prompt_id} was sampled by version {rollout.version}"
-                f"@{rollout.digest[:12]}, the plan evaluates {plan.version}"
-            )
+        for number, digest in zip(rollout.versions, rollout.digests, strict=True):
+            if digest != plan.version.digest:
+                raise CorruptArtifactError(
+                    f"{step}: the rollout of prompt {rollout.prompt_id} was sampled by version {number}"
+                    f"@{digest[:12]}, the plan evaluates {plan.version}"
+                )
     if not rollouts:
         return ReferenceScores(log_ratios=[])
     sequences = Sequences((rollout.prompt_ids, ids) for rollout in rollouts for ids in rollout.response_ids)

@@ -60,14 +60,14 @@ class TrainHandler:
 
     def _train(self, item: WorkItem, plan: HalfStepPlan) -> dict[str, Any]:
         start = time.monotonic()
-        pairs = read_pairs(self._store, item.step, plan)
+        pairs = read_pairs(self._store, layout.pairs_step(plan), plan)
         work = hashlib.sha256(self._store.read(layout.plan(item.step)) + pairs.digest().encode()).hexdigest()
         name = item.step.removeprefix(f"{layout.run(item.run)}/").replace("/", "-")
         workspace = Workspace(self._store.path(f"{layout.scratch(item.run)}/{name}"), work)
         policy, metrics = train(Iteration(plan, pairs, self._policies, workspace, self._compute))
         metrics["train_s"] = time.monotonic() - start
         with span("publish", run=item.run, step=item.step):
-            version = publish(self._store, item.run, plan.iteration, policy, plan.start_from)
+            version = publish(self._store, item.run, plan.iteration, policy, plan.start_from, plan.makes_half)
             candidate = PublishedWeights(version=version, metrics=metrics, skipped=pairs.skipped)
             published = announce(self._store, item.step, candidate)
         if published.version.digest == version.digest:

@@ -1,8 +1,8 @@
 """Plans: what one step of a run samples, judges and trains. A step is a folder of the store with a `plan.json`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from shared.contracts.base import Fact
 from shared.contracts.spec import ModelSpec, OracleSpec, SamplingSpec, SelectionSpec, TrainingSpec
@@ -32,6 +32,33 @@ class AnchorWeights(Fact):
     exponent: float
 
 
+class UniformMixtureWeights(Fact):
+    """Each response is sampled from one of these weights, drawn uniformly and by seed."""
+
+    kind: Literal["uniform"] = "uniform"
+    versions: list[WeightVersion] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _distinguishable(self) -> Self:
+        numbers = [version.number for version in self.versions]
+        if len(set(numbers)) != len(numbers):
+            raise ValueError("mixture: two of its versions have the same number; pairs could not tell them apart")
+        return self
+
+
+class GeometricMixtureWeights(Fact):
+    """Responses are sampled from `ref^m · pi^(1 - m)`, m = `reference_exponent`, pi = `sample_from`, ref = `reference`.
+
+    How that is done, and how exact it is, is `sampling.geometric` of the plan.
+    """
+
+    kind: Literal["geometric"] = "geometric"
+    reference_exponent: float = Field(gt=0.0, lt=1.0)
+
+
+MixtureWeights = Annotated[UniformMixtureWeights | GeometricMixtureWeights, Field(discriminator="kind")]
+
+
 class HalfStepPlan(Fact):
     """Sample and judge pairs under `sample_from`, then train `start_from` towards the anchored target."""
 
@@ -39,12 +66,18 @@ class HalfStepPlan(Fact):
     run: str
     iteration: int = Field(ge=1)
     half: int = Field(ge=1)
-    sample_from: WeightVersion
+    num_halves: int = Field(default=1, ge=1, description="half-steps of the iteration; the last one makes the iterate")
+    sample_from: WeightVersion = Field(description="the sampling policy, the opponent; of a `mixture`, its newest part")
+    mixture: MixtureWeights | None = Field(default=None, description="null: `sample_from` alone")
+    same_pairs_as: int | None = Field(
+        default=None, ge=1, description="train on the pairs of this half-step; nothing is sampled or judged"
+    )
     start_from: WeightVersion
     reference: WeightVersion
     anchors: list[AnchorWeights]
     loss: LossName
-    scale: float = Field(gt=0.0, description="eta of the squared loss, beta of the logistic one")
+    scale: float = Field(gt=0.0, description="beta of the loss `logistic`, eta of every other")
+    win_rates: bool = Field(default=False, description="the loss reads both responses' win rates, not their comparison")
     sampling: SamplingSpec
     prompt_format: Literal["auto", "chat", "text"]
     max_prompt_tokens: int
@@ -54,6 +87,16 @@ class HalfStepPlan(Fact):
     shards: list[Shard]
     seed: int
     planned_at_s: float = Field(description="Unix time, for the iteration's duration")
+
+    @property
+    def samplers(self) -> list[WeightVersion]:
+        """The versions that responses may come from, and whose log-probs are stored with them."""
+        return self.mixture.versions if isinstance(self.mixture, UniformMixtureWeights) else [self.sample_from]
+
+    @property
+    def makes_half(self) -> int | None:
+        """`WeightVersion.half` of what the step trains: None for the last half-step, which makes the iterate."""
+        return None if self.half == self.num_halves else self.half
 
 
 class GapPlan(Fact):

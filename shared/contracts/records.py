@@ -35,7 +35,11 @@ class Skipped(Fact):
 
 
 class Rollout(Fact):
-    """A prompt with its K responses and the one weight version that sampled them all. Rows of `rollouts/`.
+    """A prompt with its K responses and the weight versions that sampled them. Rows of `rollouts/`.
+
+    Responses of one rollout come from one version, unless the step samples from a mixture of versions. `log_probs` are
+    always those of the policy itself under the response's version, never of the distribution that it was drawn from:
+    they are what the trainer's own forward is compared with.
 
     Lists over responses have length K; inner lists are over the response's tokens, with the stop token when the
     policy produced one (`finish_reasons` "stop") and without it when the response was cut ("length").
@@ -48,8 +52,11 @@ class Rollout(Fact):
     response_ids: list[list[int]]
     log_probs: list[list[float]] = Field(description="sampler's log pi(token) at temperature 1, in nats")
     finish_reasons: list[FinishReason]
-    version: int
-    digest: str
+    versions: list[int] = Field(description="number of the weight version of each response")
+    digests: list[str] = Field(description="digest of the weight version of each response")
+    effective_sample_size: float | None = Field(
+        default=None, description="of the proposals that the responses were resampled from; null where none were"
+    )
 
 
 class Verdict(Fact):
@@ -109,7 +116,12 @@ class PreferencePair(Fact):
     preference: float = Field(ge=0.0, le=1.0)
     probability: float | None = Field(description="the judge's P(chosen beats rejected), where it gave one")
     judge_revision: str
-    version: int
+    chosen_version: int = Field(description="number of the weight version that sampled the chosen response")
+    rejected_version: int
+    chosen_win_rate: float | None = Field(
+        default=None, description="mean answer for it against all other responses, where the selection asks for all"
+    )
+    rejected_win_rate: float | None = None
 
 
 class DeadLetter(Fact):

@@ -29,6 +29,8 @@ class Progress(Fact):
 
     iteration: int
     num_iterations: int
+    half: int = Field(default=1, description="half-step of the iteration that is being worked on")
+    num_halves: int = 1
     phase: Phase
     done: int
     total: int

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared.contracts.base import Input
-from shared.inpo import plan
+from shared.inpo import algorithms, plan
+from shared.inpo.algorithms import ALGORITHMS
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -56,6 +57,31 @@ class PromptsSpec(Input):
     max_tokens: int = Field(default=1024, ge=1, description="Longer prompts are listed as skipped, never cut.")
 
 
+class GeometricSpec(Input):
+    """How `ref^m · pi_t^(1 - m)` is sampled, by the algorithms that ask for it; docs/sampling.md has the difference."""
+
+    method: Literal["token", "sequence"] = Field(
+        default="token",
+        description="`token` mixes next-token distributions, which the engine must be able to do; `sequence` resamples "
+        "whole responses of pi_t by importance, which any engine can do.",
+    )
+    num_proposals: int = Field(
+        default=64, ge=2, le=65_536, description="`sequence`: responses of pi_t that the K responses are drawn from."
+    )
+    min_effective_samples: float = Field(
+        default=8.0, ge=1.0, description="`sequence`: a prompt whose proposals are worth less than this is skipped."
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.min_effective_samples > self.num_proposals:
+            raise ValueError(
+                f"min_effective_samples ({self.min_effective_samples:g}) must not exceed num_proposals "
+                f"({self.num_proposals}): no prompt could pass"
+            )
+        return self
+
+
 class SamplingSpec(Input):
     """How responses are sampled. The sampling policy is the opponent: tempering it changes the game being solved."""
 
@@ -63,6 +89,15 @@ class SamplingSpec(Input):
     max_new_tokens: int = Field(default=256, ge=1, description="Responses are cut here; a cut response gets no EOS.")
     temperature: float = Field(default=1.0, gt=0.0, le=10.0, description="1 samples the policy itself.")
     top_p: Annotated[float, Field(gt=0.0, le=1.0, description="1 keeps the whole distribution.")] = 1.0
+    geometric: GeometricSpec = GeometricSpec()
+
+    @model_validator(mode="after")
+    def _proposals_are_the_policys(self) -> Self:
+        if self.geometric.method == "sequence" and (self.temperature, self.top_p) != (1.0, 1.0):
+            raise ValueError(
+                "geometric.method `sequence` weighs draws of the policy itself: temperature and top_p must be 1"
+            )
+        return self
 
 
 class RulesJudge(Input):
@@ -112,51 +147,86 @@ class OracleSpec(Input):
     )
 
 
-class AlgorithmSpec(Input):
-    """The method and its parameters, in the paper's letters."""
+def _readers(parameter: str) -> str:
+    return ", ".join(f"`{name}`" for name, method in sorted(ALGORITHMS.items()) if parameter in method.parameters)
 
-    name: Literal["inpo", "iterative_dpo"] = "inpo"
-    eta: float | None = Field(default=None, gt=0.0, description="Inverse step size; unset with schedule `theorem4`.")
+
+def _name_schema(schema: dict[str, Any]) -> None:
+    schema["enum"] = sorted(ALGORITHMS)
+
+
+class AlgorithmSpec(Input):
+    """The method and its parameters; docs/algorithms.md has every method's formula. One letter has one meaning."""
+
+    name: str = Field(
+        default="inpo",
+        description="One of " + ", ".join(f"`{name}`" for name in sorted(ALGORITHMS)) + ".",
+        json_schema_extra=_name_schema,
+    )
+    eta: float | None = Field(
+        default=None,
+        gt=0.0,
+        description=f"Inverse step size, larger means smaller steps: {_readers('eta')}. Unset with `theorem4`. "
+        "SPPO's code calls it beta, Nash-MD's and EGPO's papers call 1/eta the step.",
+    )
     tau: float = Field(
-        default=0.0, ge=0.0, description="Strength of the KL to the reference policy; 0 is INPO without KL."
+        default=0.0,
+        ge=0.0,
+        description=f"Strength of the KL to the reference policy: {_readers('tau')}. 0 is INPO without KL.",
     )
-    schedule: plan.StepSchedule = Field(default="constant", description="`theorem4`: eta_t = tau (t + 2) / 2.")
-    beta: float | None = Field(default=None, gt=0.0, description="Iterative DPO only.")
-    reference: Literal["previous", "initial"] = Field(
-        default="previous", description="Iterative DPO only: `previous` is what its public scripts do."
+    schedule: plan.StepSchedule = Field(
+        default="constant", description=f"`theorem4`: eta_t = tau (t + 2) / 2. For {_readers('schedule')}."
     )
+    beta: float | None = Field(
+        default=None, gt=0.0, description=f"Scale of the logistic loss: {_readers('beta')}. Its public scripts: 0.1."
+    )
+    reference: plan.ReferenceChoice = Field(
+        default="previous",
+        description=f"The loss's reference: {_readers('reference')}. `previous` is what its public scripts do.",
+    )
+    mixture: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=1.0,
+        description=f"Share of the reference in the geometric mixture sampled from: {_readers('mixture')}; 0.125.",
+    )
+    prox: float | None = Field(
+        default=None, gt=0.0, description=f"lambda, the weight of KL(pi || pi_t): {_readers('prox')}; 0.5."
+    )
+    ratio: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=1.0,
+        description=f"Exponent of the reference in the anchor, in place of tau / eta: {_readers('ratio')}.",
+    )
+    weights: tuple[float, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description=f"Of the recent iterates in the anchor, the newest first: {_readers('weights')}; 1, 1.",
+    )
+    opponents: plan.Opponents = Field(
+        default="current",
+        description=f"`mixture` samples from the uniform mixture of the recent iterates: {_readers('opponents')}.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return algorithms.algorithm_named(name).name
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.name == "iterative_dpo":
-            if self.beta is None:
-                raise ValueError("iterative_dpo needs `beta` (its public scripts: 0.1)")
-            if self.eta is not None or self.tau > 0.0:
-                raise ValueError("`eta` and `tau` are not parameters of iterative_dpo; leave them out")
-            return self
-        if self.beta is not None:
-            raise ValueError("`beta` is a parameter of iterative_dpo, not of inpo; leave it out")
-        if self.schedule == "theorem4":
-            if self.tau <= 0.0:
-                raise ValueError("schedule `theorem4` needs `tau` > 0: eta_t = tau (t + 2) / 2")
-            if self.eta is not None:
-                raise ValueError("schedule `theorem4` derives eta from tau; leave `eta` out")
-            return self
-        if self.eta is None:
-            raise ValueError("inpo needs `eta` (the paper: 0.0075)")
-        if self.tau > self.eta:
-            raise ValueError(f"`tau` ({self.tau}) must not exceed `eta` ({self.eta}); the paper: tau = eta / 3")
+        algorithms.check(self.name, self.parameters())
         return self
 
     def parameters(self) -> plan.Parameters:
         """The same as the mathematics wants it."""
-        return plan.Parameters(
-            eta=self.eta or 0.0,
-            tau=self.tau,
-            beta=self.beta or 0.0,
-            schedule=self.schedule,
-            moving_reference=self.reference == "previous",
-        )
+        return plan.Parameters(**self.model_dump(exclude={"name"}))
+
+    @property
+    def needs_win_rates(self) -> bool:
+        """Its loss reads each response's win rate against all others of its prompt."""
+        return any(half.needs_win_rates for half in algorithms.check(self.name, self.parameters()).half_steps)
 
 
 class SelectionSpec(Input):
@@ -257,6 +327,11 @@ class RunSpec(Input):
             raise ValueError("selection.num_pairs is for the method `random_pairs` only")
         if pairs is not None and 2 * pairs > num:
             raise ValueError(f"selection.num_pairs = {pairs} disjoint pairs need {2 * pairs} responses, not {num}")
+        if self.algorithm.needs_win_rates and self.selection.method not in ("all_pairs", "best_worst"):
+            raise ValueError(
+                f"{self.algorithm.name} needs the win rate of every response, which selection.method = "
+                f"{self.selection.method} does not measure: choose `best_worst` or `all_pairs`"
+            )
         if len(self.prompts.sets) not in (1, self.iterations):
             raise ValueError(f"give one prompt set, or one for each of the {self.iterations} iterations")
         return self

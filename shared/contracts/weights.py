@@ -6,15 +6,25 @@ from shared.contracts.base import Fact
 
 
 class WeightVersion(Fact):
-    """The weights that every rollout, judgment, metric and log line names. Number 0 is the reference policy."""
+    """The weights that every rollout, judgment, metric and log line names. Number 0 is the reference policy.
+
+    A version with `half` is no iterate but what half-step `half` of iteration `number` made on the way to version
+    `number`: it is sampled from and trained like any other, never committed, evaluated or promoted.
+    """
 
     run: str
     number: int = Field(ge=0)
+    half: int | None = Field(default=None, ge=1, description="null for an iterate, the result of a whole iteration")
     digest: str = Field(description="sha256 of the manifest's file list")
     directory: str = Field(description="key of the Hugging Face directory in the artifact store")
 
     def __str__(self) -> str:
-        return f"{self.run}/v{self.number}@{self.digest[:12]}"
+        return f"{self.run}/v{label(self.number, self.half)}@{self.digest[:12]}"
+
+
+def label(number: int, half: int | None) -> str:
+    """How people see a version's number: `3` for an iterate, `3.half-1` for what a half-step made on the way to it."""
+    return str(number) if half is None else f"{number}.half-{half}"
 
 
 class FileDigest(Fact):
@@ -29,6 +39,7 @@ class Manifest(Fact):
     """`manifest.json`, written last: a directory without it is unfinished and never loaded."""
 
     number: int
+    half: int | None = Field(default=None, description="null for an iterate; see `WeightVersion`")
     parent: str | None = Field(description="digest of the version that training started from")
     files: list[FileDigest]
     num_parameters: int

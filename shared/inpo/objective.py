@@ -27,7 +27,7 @@ AnchorRatios: TypeAlias = Sequence[tuple[float, Tensor]]
 class PairLosses:
     """Of each pair (all of shape B): its loss, with gradient; its margin h and the margin that it aims at, without.
 
-    `target` is None for the logistic loss, which pushes the margin of a binary answer without end.
+    `target` is None for the loss `logistic`, which pushes the margin of a binary answer without end.
     """
 
     loss: Tensor
@@ -35,14 +35,33 @@ class PairLosses:
     target: Tensor | None
 
 
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """What the `win_rate_…` losses read of a pair's two responses, besides their difference.
+
+    `win_rates` (2 x B: chosen, rejected) are P(y ≻ mu) in [0, 1], mu being the policy that the pairs were sampled from.
+    `rejected` (B) is log pi - log anchor of the rejected response, with gradient: `anchored_margin` of its
+    log-probabilities in place of log-ratios. Only `win_rate_squared` reads it.
+    """
+
+    win_rates: Tensor
+    rejected: Tensor | None = None
+
+
 def pair_losses(
-    loss: LossName, scale: float, log_ratio: Tensor, anchors: AnchorRatios, preference: Tensor
+    loss: LossName,
+    scale: float,
+    log_ratio: Tensor,
+    anchors: AnchorRatios,
+    preference: Tensor,
+    responses: Responses | None = None,
 ) -> PairLosses:
     """The loss that a half-step names, pair by pair, and the margins.
 
-    `scale` (positive) is eta of the squared loss, beta of the logistic one. `log_ratio` is D_pi, shape B, with
-    gradient; `anchors` are exponents with the anchors' D, each of shape B; `preference`, shape B, holds the oracle's
-    answers for chosen against rejected, in [0, 1]. A ValueError names the argument that does not fit.
+    `scale` (positive) is beta of the logistic loss, eta of every other. `log_ratio` is D_pi, shape B, with gradient;
+    `anchors` are exponents with the anchors' D, each of shape B; `preference`, shape B, holds the oracle's answers for
+    chosen against rejected, in [0, 1]; `responses` is needed by the `win_rate_…` losses, which do not read
+    `preference`. A ValueError names the argument that does not fit.
     """
     if not scale > 0.0:
         raise ValueError(f"scale (eta or beta) must be positive, not {scale}")
@@ -55,6 +74,31 @@ def pair_losses(
             return PairLosses(squared_loss(margin, target), margin.detach(), target)
         case "logistic":
             return PairLosses(logistic_loss(margin, scale, preference), margin.detach(), None)
+        case "win_rate_logistic":
+            gap = _win_rate_gap(loss, responses, log_ratio)
+            return PairLosses(logistic_loss(margin, scale, gap.sigmoid()), margin.detach(), gap / scale)
+        case "win_rate_squared":
+            gap = _win_rate_gap(loss, responses, log_ratio)
+            return PairLosses(_win_rate_squared_loss(loss, scale, margin, responses), margin.detach(), gap / scale)
+
+
+def _win_rate_squared_loss(loss: LossName, eta: float, margin: Tensor, responses: Responses | None) -> Tensor:
+    """SPPO's loss, averaged over the pair: (log pi(y)/anchor(y) - (P(y ≻ mu) - 1/2) / eta)^2 (arXiv 2405.00675)."""
+    if responses is None or responses.rejected is None:
+        raise ValueError(f"the loss {loss} needs the rejected responses' own log-ratios: responses.rejected")
+    _check_log_ratio("responses.rejected", responses.rejected, margin)
+    chosen = squared_loss(margin + responses.rejected, squared_target(responses.win_rates[0], eta))
+    return (chosen + squared_loss(responses.rejected, squared_target(responses.win_rates[1], eta))) / 2
+
+
+def _win_rate_gap(loss: LossName, responses: Responses | None, log_ratio: Tensor) -> Tensor:
+    if responses is None:
+        raise ValueError(
+            f"the loss {loss} needs the win rates of both responses: selection.method best_worst or all_pairs"
+        )
+    if responses.win_rates.shape != (2, *log_ratio.shape):
+        raise ValueError(f"responses.win_rates must be 2 x {len(log_ratio)}, not {_shape(responses.win_rates)}")
+    return responses.win_rates[0] - responses.win_rates[1]
 
 
 def anchored_margin(log_ratio: Tensor, anchors: AnchorRatios) -> Tensor:

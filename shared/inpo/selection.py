@@ -44,12 +44,18 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class SelectedPair:
-    """Indices of the pair's responses; `preference` is the answer to `question`, read as chosen against rejected."""
+    """Indices of the pair's responses; `preference` is the answer to `question`, read as chosen against rejected.
+
+    `win_rates` are the means of the chosen's and of the rejected's answers against all other responses, where the
+    selection asks for them all: P(y ≻ pi_t) without bias, since no response is compared with itself (SPPO's code counts
+    that as 1/2 in K, which shrinks the rates towards 1/2).
+    """
 
     chosen: int
     rejected: int
     preference: float
     question: Question
+    win_rates: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ def random_pairs(num_responses: int, num_pairs: int | None, seed: int) -> Select
 def all_pairs(num_responses: int) -> Selection:
     """Every unordered pair, one question each: the same expected loss as `random_pairs`, over correlated pairs."""
     _check_num_responses(num_responses)
-    return _one_round(list(combinations(range(num_responses), 2)))
+    return _one_round(list(combinations(range(num_responses), 2)), round_robin=True)
 
 
 def draw_answer(probability: float, *seed_parts: str | int) -> float:
@@ -196,12 +202,7 @@ def _tournament(num_responses: int, tied_final: TiedFinal) -> Selection:
 
 def _best_worst(num_responses: int) -> Selection:
     results = yield from _Interview().ask(list(combinations(range(num_responses), 2)))
-    scores: dict[int, list[float]] = {index: [] for index in range(num_responses)}
-    for question, answer in results:
-        if answer is not None:
-            scores[question.a].append(answer)
-            scores[question.b].append(1.0 - answer)
-    means = {index: math.fsum(row) / len(row) for index, row in scores.items() if row}
+    means = _win_rates(results)
     if not means:
         return Selected(dropped=[UNJUDGED])
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
@@ -211,19 +212,31 @@ def _best_worst(num_responses: int) -> Selection:
     if answer is None:
         return Selected(dropped=[UNJUDGED])
     preference = answer if question.a == best else 1.0 - answer
-    return Selected([SelectedPair(best, worst, preference, question)])
+    return Selected([SelectedPair(best, worst, preference, question, (means[best], means[worst]))])
 
 
-def _one_round(games: list[tuple[int, int]]) -> Selection:
+def _one_round(games: list[tuple[int, int]], *, round_robin: bool = False) -> Selection:
     results = yield from _Interview().ask(games)
+    means = _win_rates(results)
     selected = Selected()
     for question, answer in results:
         if answer is None:
             selected.dropped.append(UNJUDGED)
         else:
             chosen, rejected = _winner_and_loser(question, answer)
-            selected.pairs.append(SelectedPair(chosen, rejected, max(answer, 1.0 - answer), question))
+            rates = (means[chosen], means[rejected]) if round_robin else None
+            selected.pairs.append(SelectedPair(chosen, rejected, max(answer, 1.0 - answer), question, rates))
     return selected
+
+
+def _win_rates(results: Sequence[tuple[Question, Answer]]) -> dict[int, float]:
+    """The mean answer of every response that was judged at least once."""
+    scores: dict[int, list[float]] = {}
+    for question, answer in results:
+        if answer is not None:
+            scores.setdefault(question.a, []).append(answer)
+            scores.setdefault(question.b, []).append(1.0 - answer)
+    return {index: math.fsum(scores[index]) / len(scores[index]) for index in sorted(scores)}
 
 
 def _games(players: Sequence[int]) -> list[tuple[int, int]]:

@@ -13,11 +13,13 @@ runs/<run>/iterations/0003/half-1/plan.json           step: HalfStepPlan
     …/weights.json                                    PublishedWeights: which candidate won
 runs/<run>/iterations/0003/commit.json                Commit
 runs/<run>/evaluations/0003/…                         step: plan, rollouts, judgments, scores.json, result.json
+runs/<run>/weights/0003.half-1-<token>/               the same for what half-step 1 made on the way to version 3
 runs/<run>/weights/0003-<token>/                      Hugging Face directory, canary.json, manifest.json last
 runs/<run>/scratch/…                                  checkpoints inside an iteration; the only mutable thing
 ```
 """
 
+from shared.contracts.plans import HalfStepPlan
 from shared.contracts.work import Kind
 
 
@@ -69,6 +71,11 @@ def iteration(run_id: str, number: int) -> str:
 def half_step(run_id: str, iteration_number: int, half: int) -> str:
     """Step of an iteration."""
     return f"{iteration(run_id, iteration_number)}/half-{half}"
+
+
+def pairs_step(plan: HalfStepPlan) -> str:
+    """Step whose pairs a half-step trains on: its own, or an earlier one's of the iteration."""
+    return half_step(plan.run, plan.iteration, plan.same_pairs_as or plan.half)
 
 
 def commit(run_id: str, iteration_number: int) -> str:

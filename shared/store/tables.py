@@ -33,8 +33,9 @@ SCHEMAS: dict[type[BaseModel], pa.Schema] = {
             ("response_ids", pa.list_(_IDS)),
             ("log_probs", pa.list_(pa.list_(_FLOAT))),
             ("finish_reasons", pa.list_(_TEXT)),
-            ("version", _INT),
-            ("digest", _TEXT),
+            ("versions", pa.list_(_INT)),
+            ("digests", pa.list_(_TEXT)),
+            ("effective_sample_size", _FLOAT),
         ]
     ),
     Verdict: pa.schema(
@@ -71,7 +72,10 @@ SCHEMAS: dict[type[BaseModel], pa.Schema] = {
             ("preference", _FLOAT),
             ("probability", _FLOAT),
             ("judge_revision", _TEXT),
-            ("version", _INT),
+            ("chosen_version", _INT),
+            ("rejected_version", _INT),
+            ("chosen_win_rate", _FLOAT),
+            ("rejected_win_rate", _FLOAT),
         ]
     ),
 }

@@ -33,16 +33,16 @@ class TensorHeader:
     shape: tuple[int, ...]
 
 
-def begin(store: DirectoryStore, run: str, number: int) -> tuple[str, Path]:
-    """A new empty directory for a candidate of version `number`: its key and its path.
+def begin(store: DirectoryStore, run: str, number: int, half: int | None = None) -> tuple[str, Path]:
+    """A new empty directory for a candidate of version `number`, or of its intermediate `half`: its key and its path.
 
     The token behind the number is one above the highest ever seen, so two trainers of the same iteration never write
     into the same directory.
     """
-    folder = layout.weights(run)
+    folder, name = layout.weights(run), f"{number:04d}" if half is None else f"{number:04d}.half-{half}"
     while True:
-        tokens = [int(name.split("-")[1]) for name in store.list(folder) if name.startswith(f"{number:04d}-")]
-        key = f"{folder}/{number:04d}-{max(tokens, default=0) + 1}"
+        tokens = [int(found.rpartition("-")[2]) for found in store.list(folder) if found.rpartition("-")[0] == name]
+        key = f"{folder}/{name}-{max(tokens, default=0) + 1}"
         path = store.path(key)
         try:
             path.mkdir(parents=True)
@@ -52,7 +52,14 @@ def begin(store: DirectoryStore, run: str, number: int) -> tuple[str, Path]:
 
 
 def finish(
-    store: DirectoryStore, run: str, key: str, *, number: int, parent: str | None, num_parameters: int
+    store: DirectoryStore,
+    run: str,
+    key: str,
+    *,
+    number: int,
+    parent: str | None,
+    num_parameters: int,
+    half: int | None = None,
 ) -> WeightVersion:
     """Write the manifest of a complete directory, whose tensors the caller has checked to be finite.
 
@@ -63,10 +70,12 @@ def finish(
     for file in sorted(path.iterdir()):
         file.chmod(0o644)
         files.append(FileDigest(name=file.name, size_bytes=file.stat().st_size, sha256=sha256(file)))
-    manifest = Manifest(number=number, parent=parent, files=files, num_parameters=num_parameters, finite=True)
+    manifest = Manifest(
+        number=number, half=half, parent=parent, files=files, num_parameters=num_parameters, finite=True
+    )
     store.create(f"{key}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
     store.path(f"{key}/{MANIFEST}").chmod(0o644)
-    return WeightVersion(run=run, number=number, digest=manifest_digest(manifest), directory=key)
+    return WeightVersion(run=run, number=number, half=half, digest=manifest_digest(manifest), directory=key)
 
 
 def manifest_digest(manifest: Manifest) -> str:

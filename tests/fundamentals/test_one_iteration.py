@@ -96,7 +96,7 @@ def test_a_prompt_walks_nine_hops_to_new_weights(tmp_path: Path) -> None:
     work(generate)
     rollouts = read_table(store, layout.rollouts(step, 0), Rollout)
     assert [len(rollout.responses) for rollout in rollouts] == [4, 4]
-    assert {rollout.digest for rollout in rollouts} == {base.digest}
+    assert {digest for rollout in rollouts for digest in rollout.digests} == {base.digest}
     assert engine.live_version() == base
 
     # 6. Verdicts, and the pairs that follow from them, on the very tokens that were sampled.
@@ -126,7 +126,7 @@ def test_a_prompt_walks_nine_hops_to_new_weights(tmp_path: Path) -> None:
     work(generate)
     assert engine.live_version() == trained.version
     second = read_table(store, layout.rollouts(layout.half_step(run, 2, 1), 0), Rollout)
-    assert {rollout.digest for rollout in second} == {trained.version.digest}
+    assert {digest for rollout in second for digest in rollout.digests} == {trained.version.digest}
 
 
 def test_every_hop_of_the_reading_order_is_a_function_that_exists() -> None:

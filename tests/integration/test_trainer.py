@@ -110,8 +110,8 @@ def _check_scores(handler: Any, store: DirectoryStore, version: WeightVersion, r
             response_ids=rollout,
             log_probs=[next(rows)[2:] for _ in rollout],
             finish_reasons=["length" for _ in rollout],
-            version=version.number,
-            digest=version.digest,
+            versions=[version.number] * len(rollout),
+            digests=[version.digest] * len(rollout),
         )
         for index, rollout in enumerate(responses)
     ]

@@ -34,8 +34,8 @@ def a_rollout(
         response_ids=response_ids,
         log_probs=[[-0.25] * len(row) for row in response_ids],
         finish_reasons=["stop"] * len(responses),
-        version=version.number,
-        digest=version.digest,
+        versions=[version.number] * len(responses),
+        digests=[version.digest] * len(responses),
     )
 
 

@@ -7,7 +7,7 @@ stored. A schedule is a function of its seed alone, so a failing seed replays.
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from shared.contracts.records import (
 )
 from shared.contracts.runs import RunRecord
 from shared.contracts.spec import RunSpec
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import WeightVersion, label
 from shared.contracts.work import Attempt, Kind, WorkItem
 from shared.inpo.seeds import seed_of
 from shared.runtime.worker import Limits, Worker
@@ -176,8 +176,8 @@ def _rollout(prompt: Prompt, version: WeightVersion) -> Rollout:
         response_ids=ids,
         log_probs=[[-1.0], [-1.0]],
         finish_reasons=["length", "length"],
-        version=version.number,
-        digest=version.digest,
+        versions=[version.number] * 2,
+        digests=[version.digest] * 2,
     )
 
 
@@ -218,7 +218,8 @@ def _pair(rollout: Rollout) -> PreferencePair:
         preference=1.0,
         probability=0.75,
         judge_revision="1",
-        version=rollout.version,
+        chosen_version=rollout.versions[0],
+        rejected_version=rollout.versions[1],
     )
 
 
@@ -227,14 +228,17 @@ def _train(store: MemoryStore, item: WorkItem) -> None:
     if isinstance(plan, EvaluationPlan):
         create_model(store, layout.scores(item.step), ReferenceScores(log_ratios=[0.0, 0.0]))
         return
-    number = 0 if plan is None else plan.iteration
-    shards: Sequence[int] = [] if plan is None else [shard.index for shard in plan.shards]
-    content = b"".join(store.read(layout.pairs(item.step, shard)) for shard in shards)
+    number, half, content = 0, None, b""
+    if plan is not None:
+        number, half, source = plan.iteration, plan.makes_half, layout.pairs_step(plan)
+        content = b"".join(store.read(layout.pairs(source, shard.index)) for shard in plan.shards)
+        content += plan.start_from.digest.encode()
     version = WeightVersion(
         run=item.run,
         number=number,
+        half=half,
         digest=hashlib.sha256(content).hexdigest(),
-        directory=f"{layout.weights(item.run)}/{number:04d}-1",
+        directory=f"{layout.weights(item.run)}/{label(number, half)}-1",
     )
     create_model(store, layout.published(item.step), PublishedWeights(version=version))
 

@@ -26,8 +26,10 @@ class StubTrainer:
         elif isinstance(plan, BasePlan):
             self._publish(item, 0, None, b"base")
         else:
-            pairs = b"".join(self._store.read(layout.pairs(item.step, shard.index)) for shard in plan.shards)
-            self._publish(item, plan.iteration, plan.start_from.digest, hashlib.sha256(pairs).digest())
+            source = layout.pairs_step(plan)
+            pairs = b"".join(self._store.read(layout.pairs(source, shard.index)) for shard in plan.shards)
+            content = hashlib.sha256(plan.start_from.digest.encode() + pairs).digest()
+            self._publish(item, plan.iteration, plan.start_from.digest, content, plan.makes_half)
         return {}
 
     def _score(self, step: str, plan: EvaluationPlan) -> None:
@@ -39,11 +41,15 @@ class StubTrainer:
         ratios = [0.0 for rollout in rollouts for _ in rollout.responses]
         create_model(self._store, layout.scores(step), ReferenceScores(log_ratios=ratios))
 
-    def _publish(self, item: WorkItem, number: int, parent: str | None, content: bytes) -> None:
+    def _publish(
+        self, item: WorkItem, number: int, parent: str | None, content: bytes, half: int | None = None
+    ) -> None:
         if self._store.exists(layout.published(item.step)):
             return
-        key, path = begin(self._store, item.run, number)
+        key, path = begin(self._store, item.run, number, half)
         (path / "model.safetensors").write_bytes(content)
         (path / "config.json").write_text("{}")
-        version: WeightVersion = finish(self._store, item.run, key, number=number, parent=parent, num_parameters=1)
+        version: WeightVersion = finish(
+            self._store, item.run, key, number=number, parent=parent, num_parameters=1, half=half
+        )
         create_model(self._store, layout.published(item.step), PublishedWeights(version=version))

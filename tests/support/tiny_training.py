@@ -75,7 +75,8 @@ def a_pair(
         preference=1.0,
         probability=None,
         judge_revision="test",
-        version=version,
+        chosen_version=version,
+        rejected_version=version,
     )
 
 

@@ -46,8 +46,8 @@ def put_evaluation(store: DirectoryStore, number: int, counts: tuple[int, int, i
             response_ids=[[2]] * len(responses),
             log_probs=[[-0.5]] * len(responses),
             finish_reasons=["stop"] * len(responses),
-            version=number,
-            digest="d",
+            versions=[number] * len(responses),
+            digests=["d"] * len(responses),
         )
         create_table(store, layout.rollouts(step, shard), Rollout, [rollout])
 

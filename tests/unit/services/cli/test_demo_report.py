@@ -23,8 +23,8 @@ def a_rollout(topic: str, responses: list[str]) -> Rollout:
         response_ids=[[2]] * len(responses),
         log_probs=[[-0.1]] * len(responses),
         finish_reasons=["stop"] * len(responses),
-        version=0,
-        digest="d",
+        versions=[0] * len(responses),
+        digests=["d"] * len(responses),
     )
 
 

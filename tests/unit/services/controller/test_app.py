@@ -59,6 +59,8 @@ def test_a_created_run_is_active_listed_and_found(app: FastAPI, tmp_path: Path) 
     assert run["progress"] == {
         "iteration": 1,
         "num_iterations": 3,
+        "half": 1,
+        "num_halves": 1,
         "phase": "preparing",
         "done": 0,
         "total": 1,

@@ -34,8 +34,8 @@ def _rollout(prompt: Prompt, number: int, responses: Sequence[list[int]]) -> Rol
         response_ids=list(responses),
         log_probs=[[-1.0] * len(ids) for ids in responses],
         finish_reasons=["stop"] * len(responses),
-        version=number,
-        digest=f"d{number}",
+        versions=[number] * len(responses),
+        digests=[f"d{number}"] * len(responses),
     )
 
 

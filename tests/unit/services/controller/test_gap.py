@@ -82,8 +82,8 @@ def _rollout(prompt: Prompt, drawn: Sequence[int], number: int) -> Rollout:
         response_ids=[[style] for style in drawn],
         log_probs=[[-1.0] for _ in drawn],
         finish_reasons=["stop"] * len(drawn),
-        version=number,
-        digest=f"d{number}",
+        versions=[number] * len(drawn),
+        digests=[f"d{number}"] * len(drawn),
     )
 
 

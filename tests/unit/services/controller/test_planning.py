@@ -4,12 +4,16 @@ from pathlib import Path
 
 from services.controller.planning import half_step_plan, iteration_rows
 from services.controller.prompts import load_prompts
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import WeightVersion, label
+from shared.inpo.plan import Iterate
 from tests.support.specs import a_spec
 
 
-def _version(number: int) -> WeightVersion:
-    return WeightVersion(run="r", number=number, digest=f"d{number}", directory=f"runs/r/weights/{number:04d}-1")
+def _weights(iterate: Iterate) -> WeightVersion:
+    name = label(iterate.iteration, iterate.half)
+    return WeightVersion(
+        run="r", number=iterate.iteration, half=iterate.half, digest=f"d{name}", directory=f"runs/r/weights/{name}-1"
+    )
 
 
 def test_a_shared_set_is_walked_whole_before_any_prompt_comes_again(tmp_path: Path) -> None:
@@ -43,9 +47,8 @@ def test_inpo_is_anchored_to_the_reference_and_to_the_current_policy(tmp_path: P
     """Tau / eta = 1/3: a third of the reference and two thirds of pi_t; at t = 1 they are one and the same."""
     spec = a_spec(tmp_path)
     prompts, _ = load_prompts(spec)
-    versions = {number: _version(number) for number in range(3)}
-    first = half_step_plan("r", spec, prompts, versions, 1, 1)
-    third = half_step_plan("r", spec, prompts, versions, 3, 1)
+    first = half_step_plan("r", spec, prompts, _weights, 1, 1)
+    third = half_step_plan("r", spec, prompts, _weights, 3, 1)
     assert [(anchor.version.number, round(anchor.exponent, 9)) for anchor in first.anchors] == [(0, 1.0)]
     assert [(anchor.version.number, round(anchor.exponent, 9)) for anchor in third.anchors] == [
         (0, 0.333333333),

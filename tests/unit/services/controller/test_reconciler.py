@@ -38,7 +38,7 @@ def _observed(half_step: Step | None = None, **changes: object) -> Observed:
         intent=None,
         base=Step("base", planned=True, trained=True),
         iteration=1,
-        half_step=half_step or Step("half"),
+        half_steps=(half_step or Step("half"),),
         evaluations=(),
         outstanding=frozenset(),
     )

@@ -190,7 +190,7 @@ def test_binary_answers_are_the_same_for_equal_runs_and_differ_between_seeds(tmp
 def test_rollouts_that_are_not_the_plans_are_refused_before_anybody_is_asked(store: DirectoryStore, fault: str) -> None:
     good = a_rollout("p0", ["a", "bb", "ccc", "dddd"], a_version(0))
     rollouts: dict[str, list[Rollout]] = {
-        "foreign": [good.model_copy(update={"digest": "another"})],
+        "foreign": [good.model_copy(update={"digests": [*good.digests[1:], "another"]})],
         "too_few": [a_rollout("p0", ["a", "bb"], a_version(0))],
         "not_finite": [good.model_copy(update={"log_probs": [[-float("inf")], *good.log_probs[1:]]})],
         "misaligned": [good.model_copy(update={"log_probs": [[], *good.log_probs[1:]]})],

@@ -78,7 +78,7 @@ def test_a_shards_prompts_become_rollouts_of_the_planned_version(store: Director
     assert rollouts[0].prompt_ids == list(b"four")
     assert engine.live == version(store, 3)
     for rollout in rollouts:
-        assert (rollout.version, rollout.digest) == (3, "digest-3")
+        assert (rollout.versions, rollout.digests) == ([3] * 4, ["digest-3"] * 4)
         lengths = [len(ids) for ids in rollout.response_ids]
         assert lengths == [len(row) for row in rollout.log_probs]
         assert all(1 <= length <= 8 for length in lengths)

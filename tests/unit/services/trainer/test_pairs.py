@@ -39,7 +39,8 @@ def pair(prompt_id: str, prompt: int, chosen: int, rejected: int) -> PreferenceP
         preference=0.75,
         probability=0.75,
         judge_revision="test",
-        version=0,
+        chosen_version=0,
+        rejected_version=0,
     )
 
 
@@ -88,8 +89,11 @@ def test_no_pair_left_is_an_error_that_counts_what_was_dropped_and_why(
     assert "1 x prompt + response has 13 tokens, training.max_pair_tokens is 8" in str(failure.value)
 
 
-def test_a_pair_sampled_by_another_version_is_refused(store: DirectoryStore, version: WeightVersion) -> None:
-    foreign = pair("old", 1, 1, 1).model_copy(update={"version": 4})
+@pytest.mark.parametrize("field", ["chosen_version", "rejected_version"])
+def test_a_pair_with_a_response_of_another_version_is_refused(
+    store: DirectoryStore, version: WeightVersion, field: str
+) -> None:
+    foreign = pair("old", 1, 1, 1).model_copy(update={field: 4})
     with pytest.raises(WrongPolicyError, match="prompt old was sampled by version 4, the plan samples from run/v0"):
         read(store, version, foreign)
 

@@ -125,12 +125,12 @@ def test_best_worst_ranks_by_mean_answer() -> None:
     """
     answers = {(0, 1): 0.9, (0, 2): 0.4, (1, 2): 0.3}
     selected = replay(best_worst(3), lambda question: answers[question.a, question.b])
-    assert selected.pairs == [SelectedPair(0, 1, 0.9, Question(0, 1, 0))]
+    assert selected.pairs == [SelectedPair(0, 1, 0.9, Question(0, 1, 0), ((0.9 + 0.4) / 2, (1.0 - 0.9 + 0.3) / 2))]
 
 
 def test_best_worst_reads_the_answer_as_chosen_against_rejected() -> None:
     selected = replay(best_worst(2), lambda _: 0.2)
-    assert selected.pairs == [SelectedPair(1, 0, 0.8, Question(0, 1, 0))]
+    assert selected.pairs == [SelectedPair(1, 0, 0.8, Question(0, 1, 0), (0.8, 0.2))]
 
 
 def test_best_worst_keeps_a_preference_below_one_half() -> None:
@@ -140,7 +140,20 @@ def test_best_worst_keeps_a_preference_below_one_half() -> None:
     """
     answers = {(0, 1): 0.9, (0, 2): 0.9, (0, 3): 0.4, (1, 2): 0.6, (1, 3): 0.6, (2, 3): 1.0}
     selected = replay(best_worst(4), lambda question: answers[question.a, question.b])
-    assert selected.pairs == [SelectedPair(0, 3, 0.4, Question(0, 3, 0))]
+    assert selected.pairs == [SelectedPair(0, 3, 0.4, Question(0, 3, 0), (2.2 / 3, 1 / 3))]
+
+
+def test_all_pairs_carry_the_win_rates_of_both_over_what_was_judged() -> None:
+    """P(0>1) = .75, P(1>2) = 1, (0, 2) unjudged: 0 wins .75, 1 wins (.25 + 1)/2 = .625, 2 wins 0."""
+    answers = {(0, 1): 0.75, (0, 2): None, (1, 2): 1.0}
+    selected = replay(all_pairs(3), lambda question: answers[question.a, question.b])
+    assert [pair.win_rates for pair in selected.pairs] == [(0.75, 0.625), (0.625, 0.0)]
+    assert selected.dropped == [UNJUDGED]
+
+
+def test_pairs_that_were_not_compared_with_all_others_carry_no_win_rates() -> None:
+    for selection in (tournament(4), random_pairs(4, None, 0)):
+        assert all(pair.win_rates is None for pair in replay(selection, by_strength([3, 1, 2, 0])).pairs)
 
 
 def test_best_worst_drops_a_prompt_whose_responses_are_equally_preferred() -> None:

@@ -30,7 +30,8 @@ PAIR = PreferencePair(
     preference=1.0,
     probability=None,
     judge_revision="j",
-    version=2,
+    chosen_version=2,
+    rejected_version=1,
 )
 RECORDS: list[BaseModel] = [
     Prompt(prompt_id="p", messages=[Message(role="system", content=""), *QUESTION], split="held_out", set=1),
@@ -42,8 +43,8 @@ RECORDS: list[BaseModel] = [
         response_ids=[[3, 4], [5]],
         log_probs=[[-0.1, -1 / 3], [-2.5]],
         finish_reasons=["stop", "length"],
-        version=1,
-        digest="d",
+        versions=[1, 1],
+        digests=["d", "d"],
     ),
     Verdict(
         prompt_id="p",
