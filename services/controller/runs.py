@@ -7,6 +7,7 @@ from importlib.metadata import version as installed_version
 
 import structlog
 
+from services.controller.advice import advice
 from services.controller.observer import committed_version, intent_in_force, num_committed, observe
 from services.controller.prompts import load_prompts
 from services.controller.reconciler import Observed, succeeded
@@ -110,7 +111,8 @@ class RunRepository:
 
     def detail(self, record: RunRecord) -> RunDetail:
         """The run's view with the spec and the prompts that were left out."""
-        return RunDetail(**self.view(record).model_dump(), spec=record.spec, skipped=record.skipped)
+        view = self.view(record).model_dump()
+        return RunDetail(**view, spec=record.spec, skipped=record.skipped, warnings=advice(record.spec))
 
     def view(self, record: RunRecord) -> RunView:
         """The run's state and progress; of a run whose artifacts are broken, what is wrong with it."""
