@@ -106,6 +106,7 @@ def evaluation_plan(
         oracle=spec.oracle,
         shards=_shards(rows_of(prompts, "held_out"), spec.shard_size),
         seed=spec.seed,
+        previous=earlier[-1] if earlier else None,
         duality_gap=_gap_plan(spec, earlier),
     )
 

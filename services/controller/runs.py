@@ -8,6 +8,7 @@ from importlib.metadata import version as installed_version
 import structlog
 
 from services.controller.advice import advice
+from services.controller.dropping import skipped_of
 from services.controller.observer import committed_version, intent_in_force, num_committed, observe
 from services.controller.prompts import load_prompts
 from services.controller.reconciler import Observed, succeeded
@@ -17,8 +18,6 @@ from shared.contracts.records import (
     Intent,
     PreferencePair,
     Prompt,
-    PublishedWeights,
-    Rollout,
     Skipped,
 )
 from shared.contracts.runs import (
@@ -37,7 +36,7 @@ from shared.contracts.runs import (
 from shared.contracts.spec import RunSpec
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, DirectoryStore, MissingArtifactError, create_model, read_model
-from shared.store.tables import create_table, num_rows, read_skipped, read_table
+from shared.store.tables import create_table, num_rows, read_table
 from shared.store.weights import read_manifest
 
 log = structlog.get_logger(__name__)
@@ -203,15 +202,7 @@ class RunRepository:
         return read_model(self.store, key, EvaluationResult) if self.store.exists(key) else None
 
     def _read_skipped(self, run: str, iteration: int) -> list[Skipped]:
-        """What a committed iteration left out: over-long prompts, identical responses, lost comparisons."""
-        skipped: list[Skipped] = []
-        for step in self._half_steps(run, iteration):
-            for name in self.store.list(f"{step}/rollouts"):
-                skipped += read_skipped(self.store, f"{step}/rollouts/{name}", Rollout)
-            for name in self.store.list(f"{step}/pairs"):
-                skipped += read_skipped(self.store, f"{step}/pairs/{name}", PreferencePair)
-            skipped += read_model(self.store, layout.published(step), PublishedWeights).skipped
-        return skipped
+        return skipped_of(self.store, self._half_steps(run, iteration))
 
     def _half_steps(self, run: str, iteration: int) -> list[str]:
         """Keys of the half-steps that are planned so far."""

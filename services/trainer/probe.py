@@ -56,6 +56,7 @@ class Probe:
             "loss": _mean(losses.loss),
             "margin_mean": _mean(losses.margin),
             "margin_positive_share": _mean(losses.margin > 0),
+            "log_ratio_abs_mean": self._log_ratio_abs_mean(log_probs),
             "chosen_log_prob_shift": float(chosen.mean()),
             "rejected_log_prob_shift": float(rejected.mean()),
         }
@@ -67,6 +68,10 @@ class Probe:
     def _measure(self, log_probs: LogProbs) -> PairLosses:
         chosen, rejected = np.split(log_probs, 2)
         return self._losses(torch.from_numpy(chosen - rejected).to(self._compute.device), self._sample)
+
+    def _log_ratio_abs_mean(self, log_probs: LogProbs) -> float:
+        chosen, rejected = np.split(log_probs.astype(np.float64), 2)
+        return float(np.abs(chosen - rejected).mean())
 
     def _target(self) -> dict[str, float]:
         if self._plan.loss != "squared":

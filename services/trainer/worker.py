@@ -80,8 +80,7 @@ class TrainHandler:
         adopted = self._store.exists(key)
         if not adopted:
             with span("score", run=item.run, step=item.step):
-                reference = self._policies.frozen(plan.reference)
-                scores = score(self._store, item.step, plan, reference, self._compute)
+                scores = score(self._store, item.step, plan, self._policies.frozen, self._compute)
             adopted = not create_model(self._store, key, scores)
         return {"responses": len(read_model(self._store, key, ReferenceScores).log_ratios), "adopted": adopted}
 

@@ -120,6 +120,7 @@ class EvaluationPlan(Fact):
     oracle: OracleSpec
     shards: list[Shard]
     seed: int
+    previous: WeightVersion | None = Field(default=None, description="the version before it, unless the reference")
     duality_gap: GapPlan | None = None
 
 

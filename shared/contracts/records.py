@@ -144,6 +144,9 @@ class ReferenceScores(Fact):
     """`scores.json` of an evaluation: log pi_t(y) - log pi_ref(y) of every response, in nats, in rollout order."""
 
     log_ratios: list[float]
+    previous_log_ratios: list[float] | None = Field(
+        default=None, description="the same to the version before; null where that is the reference"
+    )
 
 
 class Estimate(Fact):
@@ -190,6 +193,9 @@ class EvaluationResult(Fact):
         description="against the reference's responses; null for the reference itself, and where nothing was judged"
     )
     kl: Estimate | None = Field(description="KL to the reference, nats a response; null where nothing was sampled")
+    kl_to_previous: Estimate | None = Field(
+        default=None, description="KL to the version before it, the policy that its pairs were sampled from"
+    )
     mean_response_tokens: float
     truncated_share: float
     distinct_response_share: float = Field(description="distinct responses / responses: 1 / num when collapsed")
@@ -206,7 +212,10 @@ class Commit(Fact):
     weights: WeightVersion
     num_pairs: int
     digests: dict[str, str] = Field(description="sha256 of every artifact of the iteration, by key")
-    metrics: dict[str, float]
+    metrics: dict[str, float] = Field(description="by the names of shared.contracts.metrics")
+    dropped: dict[str, int] = Field(
+        default_factory=dict[str, int], description="prompts and pairs that were left out, counted by reason"
+    )
 
 
 class Intent(Fact):
