@@ -60,9 +60,9 @@ def _skewed(spec: RunSpec) -> Iterator[Advice]:
     if spec.selection.method in _SKEWED_SELECTIONS and claims:
         yield Advice(
             field="selection.method",
-            message=f"{spec.selection.method} with {' and '.join(claims)}: convergence is proven for pairs drawn i.i.d. "
-            "from the policy. In exact games the best of 8 against the worst makes steps 1.9 times as long and stays at a "
-            "duality gap of .03 to .05; random_pairs is what the theory is about",
+            message=f"{spec.selection.method} with {' and '.join(claims)}: convergence is proven for pairs drawn "
+            "i.i.d. from the policy. In exact games the best of 8 against the worst makes steps 1.9 times as long and "
+            "stays at a duality gap of .03 to .05; random_pairs is what the theory is about",
         )
 
 
