@@ -17,6 +17,7 @@ from services.trainer.iteration import Iteration, train
 from services.trainer.log_probs import Compute
 from services.trainer.models import Policies
 from services.trainer.pairs import read_pairs
+from shared.contracts.metrics import METRICS
 from shared.contracts.plans import BasePlan, EvaluationPlan, Shard
 from shared.contracts.records import Message, PublishedWeights, ReferenceScores, Rollout
 from shared.contracts.spec import ModelSpec, SamplingSpec, TrainingSpec
@@ -88,17 +89,22 @@ def test_a_run_is_imported_trained_twice_and_scored_by_one_process(store: Direct
     assert v2.version.number == 2
     assert store.list(layout.scratch("run")) == []
 
-    _check_scores(handler, store, v2.version, v0)
+    assert {*v1.metrics, *v2.metrics} <= set(METRICS)
+    assert v2.metrics["log_ratio_abs_mean"] > 0.0
+
+    _check_scores(handler, store, v2.version, v1.version, v0)
 
 
-def _check_scores(handler: Any, store: DirectoryStore, version: WeightVersion, reference: WeightVersion) -> None:
-    """Scores are log pi_t - log pi_ref of whole responses, in rollout order."""
+def _check_scores(
+    handler: Any, store: DirectoryStore, version: WeightVersion, previous: WeightVersion, reference: WeightVersion
+) -> None:
+    """Scores are log pi_t - log pi_ref, and log pi_t - log pi_{t-1}, of whole responses, in rollout order."""
     prompt, responses = [1, 20, 30], [[[40, 50], [60]], [[70, 80, 90], [2]]]
     token_log_probs = {
         version.number: tiny_models.direct_log_probs(
             store.path(version.directory), [prompt + ids for rollout in responses for ids in rollout]
         )
-        for version in (version, reference)
+        for version in (version, previous, reference)
     }
     rows = iter(token_log_probs[version.number])
     rollouts = [
@@ -126,6 +132,7 @@ def _check_scores(handler: Any, store: DirectoryStore, version: WeightVersion, r
         oracle=ORACLE,
         shards=[Shard(index=0, prompts=[0]), Shard(index=1, prompts=[1])],
         seed=0,
+        previous=previous,
     )
     item = WorkItem(kind="train", run="run", step=layout.evaluation("run", version.number))
     create_model(store, layout.plan(item.step), plan)
@@ -133,11 +140,17 @@ def _check_scores(handler: Any, store: DirectoryStore, version: WeightVersion, r
         create_table(store, layout.rollouts(item.step, shard), Rollout, [rollout])
     assert handler(item, ATTEMPT) == {"responses": 4, "adopted": False}
     assert handler(item, ATTEMPT) == {"responses": 4, "adopted": True}
-    expected = [
-        sum(new[2:]) - sum(old[2:])
-        for new, old in zip(token_log_probs[version.number], token_log_probs[reference.number], strict=True)
-    ]
-    assert read_model(store, layout.scores(item.step), ReferenceScores).log_ratios == pytest.approx(expected, abs=1e-4)
+    to_reference, to_previous = (
+        [
+            sum(new[2:]) - sum(old[2:])
+            for new, old in zip(token_log_probs[version.number], token_log_probs[other.number], strict=True)
+        ]
+        for other in (reference, previous)
+    )
+    scores = read_model(store, layout.scores(item.step), ReferenceScores)
+    assert scores.log_ratios == pytest.approx(to_reference, abs=1e-4)
+    assert scores.previous_log_ratios == pytest.approx(to_previous, abs=1e-4)
+    assert to_previous != pytest.approx(to_reference, abs=1e-4)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
