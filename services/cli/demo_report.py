@@ -13,7 +13,7 @@ import numpy as np
 
 from services.oracle.rules import styles
 from shared.contracts.records import Rollout
-from shared.inpo.games import Game, Vector, kl
+from shared.inpo.games import FiniteGame, Vector, kl
 
 SMOOTHING = 0.5
 NUM_ACTIONS = len(styles.STYLE_NAMES)
@@ -58,15 +58,15 @@ def smoothed_shares(counts: Vector) -> Vector:
     return padded / padded.sum()
 
 
-def exact_game(reference_counts: Vector, tau: float) -> Game:
+def exact_game(reference_counts: Vector, tau: float) -> FiniteGame:
     """The readers' game around the reference policy's measured shares."""
-    return Game(np.array(styles.preference_matrix()), smoothed_shares(reference_counts), tau)
+    return FiniteGame(np.array(styles.preference_matrix()), smoothed_shares(reference_counts), tau)
 
 
 class Measure:
     """Rows of one game: the Nash policy is solved once."""
 
-    def __init__(self, game: Game) -> None:
+    def __init__(self, game: FiniteGame) -> None:
         self.game = game
         self.nash = game.nash()
 
@@ -97,7 +97,7 @@ def report(measure: Measure, runs: Mapping[str, Sequence[Row]], seed: int) -> di
         "runs": {method: {"iterations": [asdict(row) for row in rows]} for method, rows in runs.items()},
         "game": {
             "actions": list(styles.STYLE_NAMES),
-            "preferences": [[float(value) for value in line] for line in game.preferences],
+            "preferences": [[float(value) for value in line] for line in game.preference],
             "tau": game.tau,
         },
         "reference": _by_action(game.reference),

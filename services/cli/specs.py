@@ -89,7 +89,11 @@ def _path_holders(document: Document) -> Iterator[tuple[Document, bool]]:
     prompts = _mapping(document.get("prompts"))
     sets = prompts.get("sets")
     yield _mapping(document.get("model")), True
-    yield _mapping(_mapping(document.get("oracle")).get("judge")), True
+    judge = _mapping(_mapping(document.get("oracle")).get("judge"))
+    yield judge, True
+    members = judge.get("members")
+    for member in cast(list[Any], members) if isinstance(members, list) else []:
+        yield _mapping(_mapping(member).get("judge")), True
     yield _mapping(_mapping(document.get("evaluation")).get("prompts")), False
     for source in cast(list[Any], sets) if isinstance(sets, list) else []:
         yield _mapping(source), False

@@ -14,7 +14,7 @@ from services.policy.prompts import Renderer, Tokenizer, prompt_limit
 from services.policy.worker import context_of
 from shared.contracts.records import Prompt, Skipped
 from shared.contracts.runs import Advice
-from shared.contracts.spec import RunSpec
+from shared.contracts.spec import RunSpec, judges_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,16 @@ def check(spec: RunSpec) -> Report:
 
 
 def _check_rules(spec: RunSpec, unchecked: list[str]) -> None:
-    judge = spec.oracle.judge
-    if judge.kind != "rules":
-        unchecked.append(f"the judge: {judge.kind} models are loaded by the oracle")
-        return
-    try:
-        rules.build(judge, "cpu")
-    except JudgeBuildError as error:
-        raise SpecError(f"oracle.judge.{error.field}: {error.reason}") from None
+    for place, judge in judges_of(spec.oracle.judge).items():
+        if judge.kind != "rules":
+            external = judge.kind in ("http", "pull")
+            what = f"{judge.kind} judges are asked" if external else f"{judge.kind} models are loaded"
+            unchecked.append(f"the {place}: {what} by the oracle")
+            continue
+        try:
+            rules.build(judge, "cpu")
+        except JudgeBuildError as error:
+            raise SpecError(f"oracle.{place}.{error.field}: {error.reason}") from None
 
 
 def _over_long(spec: RunSpec, prompts: list[Prompt], unchecked: list[str]) -> list[Skipped]:

@@ -116,7 +116,8 @@ def _gap(gap: DualityGap) -> str:
 def _described(view: RunDetail) -> str:
     if view.state in (*ENDED, "paused", "queued"):
         return view.state
-    return f"iteration {iteration_text(view.progress)} {view.progress.phase}"
+    described = f"iteration {iteration_text(view.progress)} {view.progress.phase}"
+    return described if view.progress.waiting is None else f"{described}, {view.progress.waiting[:80]}"
 
 
 def progress_bar(console: Console) -> Progress:

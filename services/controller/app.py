@@ -14,6 +14,7 @@ from services.controller.loop import ReconcileLoop
 from services.controller.prompts import InvalidSpecError
 from services.controller.runs import RunRepository, UnknownRunError, allowed, intent_of
 from services.controller.settings import ControllerSettings
+from services.controller.waiting import with_waiting
 from shared.contracts.problems import FieldError
 from shared.contracts.runs import IterationList, PairPage, RunDetail, RunList, RunRecord, WeightsList
 from shared.contracts.spec import RunSpec
@@ -79,7 +80,7 @@ def _runs(repository: RunRepository, queue: Queue) -> APIRouter:
     @router.get("/{run_id}")
     def get_run(run_id: RunId) -> RunDetail:
         """State, progress, newest weights and what was left out."""
-        return repository.detail(_record(repository, run_id))
+        return with_waiting(repository.detail(_record(repository, run_id)), queue)
 
     @router.post("/{run_id}:{action}")
     def change_run(run_id: RunId, action: Literal["pause", "resume", "cancel"]) -> RunDetail:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from services.controller.prompts import InvalidSpecError
-from shared.contracts.spec import RunSpec
+from shared.contracts.spec import RunSpec, judges_of
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _ENTRY_POINT = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
@@ -14,14 +14,14 @@ _ENTRY_POINT = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 def check_models(spec: RunSpec) -> None:
     """`InvalidSpecError` naming the field when the model, or a judge's, is neither a model directory nor a hub id."""
     _check_model("model.path", spec.model.path)
-    judge = spec.oracle.judge
-    if judge.kind == "rules":
-        if not _ENTRY_POINT.match(judge.entry_point):
-            raise InvalidSpecError(
-                "oracle.judge.entry_point", f"{judge.entry_point!r} is not of the form module:factory"
-            )
-    else:
-        _check_model("oracle.judge.path", judge.path)
+    for field, judge in judges_of(spec.oracle.judge).items():
+        if judge.kind == "rules":
+            if not _ENTRY_POINT.match(judge.entry_point):
+                raise InvalidSpecError(
+                    f"oracle.{field}.entry_point", f"{judge.entry_point!r} is not of the form module:factory"
+                )
+        elif judge.kind == "reward_model" or judge.kind == "pair_model":  # noqa: PLR1714  (narrows the type)
+            _check_model(f"oracle.{field}.path", judge.path)
 
 
 def _check_model(field: str, path: str) -> None:

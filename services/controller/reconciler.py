@@ -240,6 +240,6 @@ def _dead_letters(observed: Observed) -> list[str]:
         for (kind, shard), reason in step.dead.items():
             letters.setdefault((step.key, kind, reason), []).append(shard)
     return [
-        f"{key}: {kind} shard {', '.join(map(str, sorted(shards)))} given up after three tries: {reason}"
+        f"{key}: {kind} shard {', '.join(map(str, sorted(shards)))} given up: {reason}"
         for (key, kind, reason), shards in letters.items()
     ]

@@ -3,10 +3,10 @@
 import os
 import signal
 import threading
-from functools import partial
 
 from services.oracle.app import oracle_app
-from services.oracle.judge import build_judge
+from services.oracle.building import JudgeBuilder
+from services.oracle.desk import ComparisonDesk
 from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
 from services.oracle.worker import JudgeHandler
@@ -16,6 +16,7 @@ from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
 from shared.runtime.worker import Limits, Worker
 from shared.store.artifacts import DirectoryStore
+from shared.store.redis_board import RedisBoard, RedisBudget
 from shared.store.redis_queue import RedisQueue
 
 
@@ -25,8 +26,9 @@ def main() -> None:
     settings = OracleSettings()
     configure_logging("oracle", settings.log_level)
     stop = stop_on_signals()
+    store, board = DirectoryStore(settings.store_dir), RedisBoard(settings.redis_url)
     judges = JudgePool(
-        partial(build_judge, device=settings.oracle_device, entry_points=settings.oracle_entry_points),
+        JudgeBuilder(settings, store, board, RedisBudget(settings.redis_url)),
         max_judges=settings.oracle_max_judges,
         capacity=settings.oracle_remembered_answers,
     )
@@ -36,8 +38,13 @@ def main() -> None:
         return {"worker": "has ended" if ended.is_set() else None}
 
     answers = settings.oracle_role != "worker"
-    app = oracle_app(settings, judges, ready=ready) if answers else create_app("INPO oracle", settings, ready=ready)
-    worker = threading.Thread(target=_work, args=(settings, judges, stop, ended), name="judge-worker", daemon=True)
+    desk = ComparisonDesk(store, board)
+    app = (
+        oracle_app(settings, judges, desk, ready=ready) if answers else create_app("INPO oracle", settings, ready=ready)
+    )
+    worker = threading.Thread(
+        target=_work, args=(settings, store, judges, stop, ended), name="judge-worker", daemon=True
+    )
     if works:
         worker.start()
     serve(app, settings)
@@ -47,8 +54,9 @@ def main() -> None:
         worker.join(timeout=settings.drain_s + 1.0)
 
 
-def _work(settings: OracleSettings, judges: JudgePool, stop: threading.Event, ended: threading.Event) -> None:
-    store = DirectoryStore(settings.store_dir)
+def _work(
+    settings: OracleSettings, store: DirectoryStore, judges: JudgePool, stop: threading.Event, ended: threading.Event
+) -> None:
     queue = RedisQueue(settings.redis_url, consumer=settings.consumer("oracle"), lease_s=settings.lease_s)
     handler = JudgeHandler(store, judges, retry_pause_s=settings.oracle_retry_pause_s)
     limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)

@@ -1,97 +1,91 @@
-"""The oracle's API: `POST /v1/judgments` asks a judge, `GET /v1/judges` says which are loaded."""
+"""The oracle's API: `/v1/judgments` asks a judge, `/v1/comparisons` is where judges fetch what they are asked."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from fastapi import FastAPI
 
-from services.oracle.answers import answer_of
-from services.oracle.judge import Comparison, Judge, JudgeBuildError, Opinion
+from services.oracle.desk import ComparisonDesk
+from services.oracle.desk_routes import add_desk_routes
+from services.oracle.judge import Judge, JudgeBuildError
+from services.oracle.judging import judged
 from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
-from shared.contracts.judging import (
-    JudgeIdentity,
-    JudgmentItem,
-    JudgmentRequest,
-    JudgmentResponse,
-    JudgmentResult,
-)
-from shared.contracts.problems import FieldError
-from shared.contracts.spec import JudgeSpec
+from shared.contracts.judging import JudgeIdentity, JudgmentRequest, JudgmentResponse
+from shared.contracts.problems import FieldError, Problem
+from shared.contracts.spec import LocalJudgeSpec
 from shared.runtime.http import ProblemError, Readiness, create_app
 
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "the body is not JSON"},
+    403: {"model": Problem, "description": "this oracle's settings do not allow the judge"},
+    404: {"model": Problem, "description": "no judge of this name is loaded"},
+    409: {"model": Problem, "description": "the judge is at another revision than `judge_revision`"},
+    413: {"model": Problem, "description": "the body is too large"},
+    422: {"model": Problem, "description": "a field is wrong, or the judge cannot be built"},
+}
 
-def oracle_app(settings: OracleSettings, judges: JudgePool, *, ready: Readiness = dict) -> FastAPI:
-    """The app. Judging blocks a thread of the server's pool, never its event loop."""
+
+def oracle_app(
+    settings: OracleSettings, judges: JudgePool, desk: ComparisonDesk | None = None, *, ready: Readiness = dict
+) -> FastAPI:
+    """The app; judges that fetch their questions are served with a `desk` only.
+
+    Judging blocks a thread of the server's pool, never its event loop.
+    """
     app = create_app("INPO oracle", settings, ready=ready)
 
     def judgments(request: JudgmentRequest) -> JudgmentResponse:
-        """Answers every pair of the request exactly once; a judge that fails on a pair says so in its result."""
-        _check_allowed(settings, request)
-        judge = _judge(judges, request.judge)
+        """Answers every pair of the request exactly once; a judge that fails on a pair says so in its result.
+
+        Without items it says who the judge is.
+        """
+        judge = _judge(settings, judges, request)
         identity = judge.identity()
         if request.judge_revision not in (None, identity.revision):
             detail = f"judge_revision is {request.judge_revision}, this judge is at {identity.revision}"
             raise ProblemError(409, "Judge changed", detail)
-        return JudgmentResponse(judge=identity, results=_judged(request, judge))
+        return JudgmentResponse(judge=identity, results=judged(request, judge))
 
     def loaded() -> list[JudgeIdentity]:
         """The judges that are loaded now."""
         return judges.identities()
 
-    app.add_api_route("/v1/judgments", judgments, methods=["POST"], tags=["judging"])
+    app.add_api_route("/v1/judgments", judgments, methods=["POST"], tags=["judging"], responses=_RESPONSES)
     app.add_api_route("/v1/judges", loaded, tags=["judging"])
+    if desk is not None:
+        add_desk_routes(app, desk)
     return app
 
 
-def _check_allowed(settings: OracleSettings, request: JudgmentRequest) -> None:
-    spec = request.judge
-    if spec.kind not in settings.oracle_api_kinds:
-        raise _refusal(403, "judge.kind", f"{spec.kind} is not in INPO_ORACLE_API_KINDS")
-    if spec.kind == "rules" and not spec.entry_point.startswith(settings.oracle_entry_points):
-        prefixes = ", ".join(settings.oracle_entry_points)
-        reason = f"{spec.entry_point} is not below {prefixes or 'any prefix'} (INPO_ORACLE_ENTRY_POINTS)"
-        raise _refusal(403, "judge.entry_point", reason)
+def _judge(settings: OracleSettings, judges: JudgePool, request: JudgmentRequest) -> Judge:
     num = sum(len(item.pairs) for item in request.items)
     if num > settings.oracle_api_max_comparisons:
         reason = f"{num} comparisons are more than {settings.oracle_api_max_comparisons}; send several requests"
         raise _refusal(422, "items", reason)
-
-
-def _judge(judges: JudgePool, spec: JudgeSpec) -> Judge:
+    spec = request.judge
+    if spec is None:
+        raise _refusal(422, "judge", "this oracle has many judges: give a specification, or the id of a loaded one")
+    if isinstance(spec, str):
+        named = judges.named(spec)
+        if named is None:
+            raise _refusal(404, "judge", f"no judge with the id {spec!r} is loaded; GET /v1/judges lists them")
+        return named
+    _check_allowed(settings, spec)
     try:
         return judges.get(spec)
     except JudgeBuildError as error:
         raise _refusal(422, f"judge.{error.field}", error.reason) from error
 
 
+def _check_allowed(settings: OracleSettings, spec: LocalJudgeSpec) -> None:
+    if spec.kind not in settings.oracle_api_kinds:
+        raise _refusal(403, "judge.kind", f"{spec.kind} is not in INPO_ORACLE_API_KINDS")
+    if spec.kind == "rules" and not spec.entry_point.startswith(settings.oracle_entry_points):
+        prefixes = ", ".join(settings.oracle_entry_points)
+        reason = f"{spec.entry_point} is not below {prefixes or 'any prefix'} (INPO_ORACLE_ENTRY_POINTS)"
+        raise _refusal(403, "judge.entry_point", reason)
+
+
 def _refusal(status: int, field: str, message: str) -> ProblemError:
-    title = "Judge not allowed" if status == 403 else "Invalid request"
+    title = {403: "Judge not allowed", 404: "Unknown judge"}.get(status, "Invalid request")
     return ProblemError(status, title, f"{field}: {message}", errors=[FieldError(field=field, message=message)])
-
-
-def _judged(request: JudgmentRequest, judge: Judge) -> list[JudgmentResult]:
-    asked = [(item, pair) for item in request.items for pair in item.pairs]
-    opinions = judge.compare(_comparisons(request.items))
-    return [_result(request, item, pair, opinion) for (item, pair), opinion in zip(asked, opinions, strict=True)]
-
-
-def _comparisons(items: Sequence[JudgmentItem]) -> list[Comparison]:
-    comparisons: list[Comparison] = []
-    for item in items:
-        contents = {response.id: response.content for response in item.responses}
-        comparisons.extend(Comparison(item.prompt, contents[first], contents[second]) for first, second in item.pairs)
-    return comparisons
-
-
-def _result(request: JudgmentRequest, item: JudgmentItem, pair: tuple[str, str], opinion: Opinion) -> JudgmentResult:
-    return JudgmentResult(
-        item_id=item.id,
-        pair=pair,
-        status=opinion.status,
-        p=opinion.probability,
-        p_given=opinion.probability_given,
-        p_swapped=opinion.probability_swapped,
-        answer=answer_of(request.answers, opinion.probability, "draw", request.seed, item.id, *pair),
-        latency_s=opinion.latency_s,
-        error=opinion.error,
-    )

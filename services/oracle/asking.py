@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services.oracle.answers import answer_of
-from services.oracle.judge import Comparison, Judge, Opinion
+from services.oracle.judge import Comparison, Judge, JudgeUnavailableError, Opinion
 from shared.contracts.plans import EvaluationPlan, HalfStepPlan
 from shared.contracts.records import Message, Rollout, Verdict
 from shared.contracts.spec import OracleSpec
@@ -52,7 +52,12 @@ class StepOracle:
 
     def ask(self, questions: Sequence[Asked]) -> list[float | None]:
         """An answer a question, in order; None where there is no verdict."""
-        opinions = self.judge.compare([Comparison(asked.prompt, asked.first, asked.second) for asked in questions])
+        asking = [Comparison(asked.prompt, asked.first, asked.second, asked.question.draw) for asked in questions]
+        try:
+            opinions = self.judge.compare(asking)
+        except JudgeUnavailableError as error:
+            error.progress += len(self.verdicts)
+            raise
         errors = [opinion.error or "" for opinion in opinions if opinion.status == "error"]
         if errors and not self.tolerant:
             raise UnansweredError(len(errors), errors[0])

@@ -27,13 +27,42 @@ class JudgeBuildError(ValueError):
         self.reason = reason
 
 
+class JudgeUnavailableError(RuntimeError):
+    """The judge cannot be asked now, whatever the question. What it answered before that is kept.
+
+    `retry_after_s` is its own wish; `longest_pause_s` bounds the pauses between askings; `silent_s`, where known, is
+    how long it has shown no sign of life; `progress` grows with every answer that is had.
+    """
+
+    def __init__(
+        self, reason: str, *, retry_after_s: float = 0.0, longest_pause_s: float = 60.0, silent_s: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+        self.longest_pause_s = longest_pause_s
+        self.silent_s = silent_s
+        self.progress = 0
+
+
+class JudgeChangedError(RuntimeError):
+    """The judge is not the one that this run began with: its preferences would be mixed with another's."""
+
+
+class JudgeRefusedError(RuntimeError):
+    """The judge refuses to be asked like this (wrong key, wrong URL): only a person can mend that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A question to a judge: which of two responses to the prompt is better."""
+    """A question to a judge: which of two responses to the prompt is better.
+
+    `draw` is how often it was asked before; only a stochastic judge may answer another draw differently.
+    """
 
     prompt: Sequence[Message]
     first: str
     second: str
+    draw: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +114,10 @@ class Judge(Protocol):
         ...
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Opinion]:
-        """One opinion a comparison, in order. Raises only for mistakes of ours, never for a judge's."""
+        """One opinion a comparison, in order.
+
+        `JudgeUnavailableError` when nothing can be asked now, `JudgeChangedError` and `JudgeRefusedError` as they say.
+        """
         ...
 
 
@@ -97,7 +129,7 @@ _FACTORIES = {
 
 
 def build_judge(spec: JudgeSpec, *, device: str = "auto", entry_points: Sequence[str] = (OWN_RULES,)) -> Judge:
-    """The judge of a specification; `JudgeBuildError` names the field that is wrong and why.
+    """The judge of this process behind a specification; `JudgeBuildError` names the field that is wrong and why.
 
     Judges are modules loaded by name: only a local model brings torch into the process. A rule's entry point must begin
     with one of `entry_points`: whoever may create a run must not thereby run any code.
@@ -106,7 +138,9 @@ def build_judge(spec: JudgeSpec, *, device: str = "auto", entry_points: Sequence
         allowed = ", ".join(entry_points) or "no prefix"
         reason = f"{spec.entry_point} is not below {allowed}; the oracle's INPO_ORACLE_ENTRY_POINTS allows more"
         raise JudgeBuildError("entry_point", reason)
-    name = _FACTORIES[spec.kind]
+    name = _FACTORIES.get(spec.kind)
+    if name is None:
+        raise JudgeBuildError("kind", f"{spec.kind} judges are no part of this process; see services.oracle.building")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

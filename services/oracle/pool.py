@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from services.oracle.judge import Comparison, Judge, Opinion
+from services.oracle.judge import Comparison, Judge, JudgeUnavailableError, Opinion
 from shared.contracts.judging import JudgeIdentity
 from shared.contracts.spec import JudgeSpec
 
@@ -34,10 +34,15 @@ class RememberingJudge:
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Opinion]:
         """See `Judge.compare`. Equal comparisons of a batch are asked once."""
-        keys = [_content_key(comparison) for comparison in comparisons]
+        draws = self._identity.stochastic
+        keys = [_content_key(comparison, draws=draws) for comparison in comparisons]
         with self._lock:
             asked = {key: comparison for key, comparison in zip(keys, comparisons, strict=True) if not self._has(key)}
-            answers = self._judge.compare(list(asked.values())) if asked else []
+            try:
+                answers = self._judge.compare(list(asked.values())) if asked else []
+            except JudgeUnavailableError as error:
+                error.progress += len(comparisons) - len(asked)
+                raise
             fresh = dict(zip(asked, answers, strict=True))
             opinions = [fresh[key] if key in fresh else self._known[key] for key in keys]
             self._keep(fresh)
@@ -82,13 +87,23 @@ class JudgePool:
                 self._judges.popitem(last=False)
             return judge
 
+    def named(self, identity: str) -> Judge | None:
+        """The loaded judge with this id; the newest where there are several."""
+        with self._lock:
+            return next((judge for judge in reversed(self._judges.values()) if judge.identity().id == identity), None)
+
+    def forget(self, spec: JudgeSpec) -> None:
+        """Build the judge anew when it is asked for next."""
+        with self._lock:
+            self._judges.pop(spec.model_dump_json(), None)
+
     def identities(self) -> list[JudgeIdentity]:
         """Who is loaded now."""
         with self._lock:
             return [judge.identity() for judge in self._judges.values()]
 
 
-def _content_key(comparison: Comparison) -> bytes:
+def _content_key(comparison: Comparison, *, draws: bool) -> bytes:
     turns = [[message.role, message.content] for message in comparison.prompt]
-    text = json.dumps([turns, comparison.first, comparison.second])
+    text = json.dumps([turns, comparison.first, comparison.second, comparison.draw if draws else 0])
     return hashlib.sha256(text.encode()).digest()

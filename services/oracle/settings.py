@@ -1,5 +1,6 @@
 """Settings of the oracle."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -8,6 +9,7 @@ from services.oracle.judge import OWN_RULES
 from shared.runtime.http import HttpSettings
 
 JudgeKind = Literal["rules", "reward_model", "pair_model"]
+_THIS_MACHINE = ("http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*")
 
 
 class OracleSettings(HttpSettings):
@@ -30,5 +32,17 @@ class OracleSettings(HttpSettings):
         default=(OWN_RULES,),
         description="Prefixes of the rules' entry points that runs and API requests may name: importing is running "
         'code. Add your own as JSON, e.g. `["services.oracle.rules.", "my_rules."]`.',
+    )
+    oracle_http_judges: tuple[str, ...] = Field(
+        default=_THIS_MACHINE,
+        description="URLs, as JSON, below which `http` judges may be: scheme, host, port (`*` is any) and path.",
+    )
+    oracle_http_key_files: dict[str, Path] = Field(
+        default={}, description="JSON from such a prefix to a file whose first line is the bearer key for it."
+    )
+    oracle_keep_verdicts: tuple[JudgeKind, ...] = Field(
+        default=("pair_model",),
+        description="Local kinds whose verdicts are kept in the artifact store and never asked again; those of "
+        "external judges always are.",
     )
     oracle_api_max_comparisons: int = Field(default=4096, ge=1, description="Comparisons a request may ask for.")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from services.oracle.asking import StepOracle, UnansweredError, against_reference, select, step_name
 from services.oracle.crossing import compare_all
-from services.oracle.judge import Judge
+from services.oracle.judge import Judge, JudgeChangedError, JudgeUnavailableError
 from services.oracle.pairs import derive_pairs
 from services.oracle.pool import JudgePool
 from services.oracle.reading import evaluation_rollouts, read_rollouts
@@ -19,16 +19,13 @@ from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import PreferencePair, Rollout, Skipped, Verdict
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.telemetry import span
-from shared.runtime.worker import RetryLater
+from shared.runtime.worker import GiveUp, RetryLater
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, CorruptArtifactError, create_model, read_model
 from shared.store.tables import create_table, read_table
 
 _LONGEST_PAUSE_S = 60.0
-
-
-class JudgeChangedError(RuntimeError):
-    """The judge is not the one that this run began with: its preferences would be mixed with another's."""
+EXTERNAL = ("http", "pull")
 
 
 class JudgeHandler:
@@ -42,16 +39,24 @@ class JudgeHandler:
     def __call__(self, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
         """Judge one shard of a step; returns what the live events show.
 
-        `RetryLater` while the judge fails and may be asked again; then its failures are stored as verdicts without
-        an answer, and whether there are too many of them is the controller's decision.
+        `RetryLater`, counted, while the judge fails on some comparison and may be asked again; then its failures are
+        stored as verdicts without an answer, and whether there are too many of them is the controller's decision.
+        `RetryLater`, not counted, while the judge is unavailable; `GiveUp` once that lasts for `max_outage_s`.
         """
         plan = self._plan(item)
+        of_reference = isinstance(plan, EvaluationPlan) and plan.version == plan.reference
+        if isinstance(plan, BasePlan) or (of_reference and plan.duality_gap is None):
+            raise ValueError(f"{item.step}: a step of type {plan.type} without an opponent has nothing to judge")
         with span("judge", run=item.run, step=item.step, shard=item.shard):
-            if isinstance(plan, HalfStepPlan):
-                return self._half_step(plan, item, attempt)
-            if isinstance(plan, EvaluationPlan) and (plan.version != plan.reference or plan.duality_gap is not None):
+            try:
+                if isinstance(plan, HalfStepPlan):
+                    return self._half_step(plan, item, attempt)
                 return self._evaluation(plan, item, attempt)
-        raise ValueError(f"{item.step}: a step of type {plan.type} without an opponent has nothing to judge")
+            except JudgeUnavailableError as error:
+                raise self._wait(plan, attempt, error) from error
+            except JudgeChangedError:
+                self._judges.forget(plan.oracle.judge)
+                raise
 
     def _plan(self, item: WorkItem) -> BasePlan | HalfStepPlan | EvaluationPlan:
         key = layout.plan(item.step)
@@ -123,9 +128,26 @@ class JudgeHandler:
             return verdicts
         return read_table(self._store, key, Verdict)
 
+    def _wait(
+        self, plan: HalfStepPlan | EvaluationPlan, attempt: Attempt, error: JudgeUnavailableError
+    ) -> RetryLater | GiveUp:
+        """What an outage leads to; it lasts since the last answer of this judge that is known of."""
+        goes_on = error.progress <= attempt.progress
+        lasted_s = attempt.waited_s if goes_on else 0.0
+        if error.silent_s is not None:
+            lasted_s = min(lasted_s, error.silent_s)
+        if lasted_s >= plan.oracle.max_outage_s:
+            limit = f"oracle.max_outage_s allows {plan.oracle.max_outage_s:.0f} s"
+            return GiveUp(f"the judge has been unavailable for {lasted_s:.0f} s, {limit}: {error}")
+        pause_s = self._pause_s(attempt.waits if goes_on else 0, error.longest_pause_s)
+        return RetryLater(max(pause_s, error.retry_after_s), f"waiting for the judge: {error}", progress=error.progress)
+
+    def _pause_s(self, times: int, longest_s: float) -> float:
+        return min(self._retry_pause_s * 2.0 ** min(times, 16), longest_s)
+
     def _later(self, attempt: Attempt, error: UnansweredError) -> RetryLater:
-        pause_s = min(self._retry_pause_s * 2.0 ** min(attempt.deferrals, 16), _LONGEST_PAUSE_S)
-        return RetryLater(pause_s, f"the judge fails: {error}")
+        pause_s = self._pause_s(attempt.deferrals, _LONGEST_PAUSE_S)
+        return RetryLater(pause_s, f"the judge fails: {error}", counted=True)
 
 
 def pin_judge(store: ArtifactStore, run: str, identity: JudgeIdentity) -> None:
@@ -134,7 +156,8 @@ def pin_judge(store: ArtifactStore, run: str, identity: JudgeIdentity) -> None:
     if create_model(store, key, identity):
         return
     pinned = read_model(store, key, JudgeIdentity)
-    if (pinned.kind, pinned.revision) != (identity.kind, identity.revision):
+    named = identity.kind in EXTERNAL  # a local model is the same wherever its directory is
+    if (pinned.kind, pinned.revision, named and pinned.id) != (identity.kind, identity.revision, named and identity.id):
         raise JudgeChangedError(
             f"run {run} was judged by {pinned.id} at {pinned.revision}, this is {identity.id} at {identity.revision}: "
             "restore that judge, or start a new run"

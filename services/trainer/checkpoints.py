@@ -13,7 +13,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import structlog
@@ -24,7 +24,27 @@ from shared.contracts.weights import WeightVersion
 
 log = structlog.get_logger(__name__)
 
-_BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
+BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
+
+
+class Checkpoints(Protocol):
+    """Where a half-step keeps what it can pick up. With several ranks every method is called by all of them."""
+
+    def log_probs(self, version: WeightVersion, num: int, compute: Callable[[], LogProbs]) -> LogProbs:
+        """The stored log-probs [num] of a version, computed and stored when there are none."""
+        ...
+
+    def save(self, step: int, state: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Replace the checkpoint; a crash meanwhile leaves the one before it."""
+        ...
+
+    def restore(self, restore: Callable[[dict[str, Any]], None]) -> tuple[int, dict[str, float]]:
+        """Hand the checkpoint's state to `restore`; its step and metrics, (0, {}) when there is none to use."""
+        ...
+
+    def remove(self) -> None:
+        """The work is published: nothing here is needed any more."""
+        ...
 
 
 class Workspace:
@@ -36,18 +56,19 @@ class Workspace:
 
     def log_probs(self, version: WeightVersion, num: int, compute: Callable[[], LogProbs]) -> LogProbs:
         """The stored log-probs [num] of a version, computed and stored when there are none."""
-        path = self._folder / f"log-probs-{version.digest[:16]}.npz"
-        stored = self._read_log_probs(path, num)
+        stored = self.stored_log_probs(version, num)
         if stored is None:
             stored = compute()
             values = stored
-            self._write(path, lambda file: np.savez(file, values=values, work=np.array(self._work)))
+            write_durably(
+                self._log_probs_path(version), lambda file: np.savez(file, values=values, work=np.array(self._work))
+            )
         return stored
 
     def save(self, step: int, state: dict[str, Any], metrics: dict[str, float]) -> None:
         """Replace the checkpoint; a crash meanwhile leaves the one before it."""
         content = {"work": self._work, "step": step, "state": state, "metrics": metrics}
-        self._write(self._folder / "checkpoint.pt", lambda file: torch.save(content, file))
+        write_durably(self._folder / "checkpoint.pt", lambda file: torch.save(content, file))
 
     def restore(self, restore: Callable[[dict[str, Any]], None]) -> tuple[int, dict[str, float]]:
         """Hand the checkpoint's state to `restore`; its step and metrics, (0, {}) when there is none to use."""
@@ -60,7 +81,7 @@ class Workspace:
                 log.warning("checkpoint_ignored", path=str(path), reason="it belongs to another plan or other pairs")
                 return 0, {}
             step, metrics, state = int(content["step"]), dict(content["metrics"]), content["state"]
-        except _BROKEN as error:
+        except BROKEN as error:
             log.warning("checkpoint_ignored", path=str(path), reason=repr(error))
             return 0, {}
         restore(state)
@@ -71,13 +92,15 @@ class Workspace:
         """The work is published: nothing here is needed any more."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _read_log_probs(self, path: Path, num: int) -> LogProbs | None:
+    def stored_log_probs(self, version: WeightVersion, num: int) -> LogProbs | None:
+        """The stored log-probs [num] of a version; None when there are none to use."""
+        path = self._log_probs_path(version)
         if not path.exists():
             return None
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 work, values = str(content["work"]), np.asarray(content["values"])
-        except _BROKEN as error:
+        except BROKEN as error:
             log.warning("log_probs_ignored", path=str(path), reason=repr(error))
             return None
         if work != self._work or values.shape != (num,) or values.dtype != np.float32:
@@ -85,14 +108,19 @@ class Workspace:
             return None
         return values
 
-    def _write(self, path: Path, write: Callable[[BinaryIO], None]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def _log_probs_path(self, version: WeightVersion) -> Path:
+        return self._folder / f"log-probs-{version.digest[:16]}.npz"
+
+
+def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Replace the file by what `write` writes, or leave it as it is; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -19,3 +19,11 @@ class NoPairsError(ValueError):
 
 class ModelImportError(ValueError):
     """The run's model cannot be used: `model.path` is missing, broken, or not a causal language model."""
+
+
+class DeviceError(RuntimeError):
+    """The settings ask for devices that this machine does not have."""
+
+
+class GroupFailedError(RuntimeError):
+    """A process of the training group ended without a result; the message names its rank and how it ended."""

@@ -5,7 +5,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,22 @@ class _Kept:
     model: nn.Module
 
 
+class PolicySource(Protocol):
+    """Where an iteration gets its models from; `WeightsError` for a version that must not be used."""
+
+    def frozen(self, version: WeightVersion, *, anew: bool = False) -> nn.Module:
+        """The version to look at; the caller must not change it. `anew`: from the store, not the one last trained."""
+        ...
+
+    def take(self, version: WeightVersion) -> nn.Module:
+        """The version to train: the caller's alone."""
+        ...
+
+    def in_host_memory(self, version: WeightVersion) -> nn.Module:
+        """A copy of the version in one piece."""
+        ...
+
+
 class Policies:
     """Models by weight version: fp32, in eval mode (no dropout), complete, and bit for bit what the store holds.
 
@@ -40,11 +56,11 @@ class Policies:
         self._reference: _Kept | None = None
         self._current: _Kept | None = None
 
-    def frozen(self, version: WeightVersion) -> nn.Module:
-        """The version to look at; the caller must not change it. `WeightsError` when it must not be used."""
+    def frozen(self, version: WeightVersion, *, anew: bool = False) -> nn.Module:
+        """See `PolicySource.frozen`."""
         directory = self._store.path(version.directory)
         verify(directory, version)
-        kept = self._reference if version.number == 0 else self._current
+        kept = self._reference if version.number == 0 else None if anew else self._current
         if kept is not None and kept.digest == version.digest and _same_tensors(kept.model, directory):
             return kept.model
         model = load(directory, torch.float32).to(self._device).requires_grad_(False)
@@ -53,12 +69,16 @@ class Policies:
         return model
 
     def take(self, version: WeightVersion) -> nn.Module:
-        """The version to train: the caller's alone. `WeightsError` when it must not be used."""
+        """See `PolicySource.take`."""
         model = self.frozen(version)
         if version.number == 0:
             model = copy.deepcopy(model)
         self._current = None
         return model.requires_grad_(True)
+
+    def in_host_memory(self, version: WeightVersion) -> nn.Module:
+        """See `PolicySource.in_host_memory`."""
+        return load(self._store.path(version.directory), torch.float32)
 
     def keep(self, version: WeightVersion, model: nn.Module) -> None:
         """A model that was trained and published is this version now, and spares the next iteration a load."""

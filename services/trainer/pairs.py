@@ -24,13 +24,17 @@ NUM_REASONS_SHOWN = 3
 class Pairs:
     """N preference pairs. Rows [0, N) of `sequences` are the chosen responses, rows [N, 2N) the rejected ones.
 
-    `sampler` [2N] holds the sampler's log-probs of the responses, the witness; `preference` [N] the oracle's answers.
+    `sampler` [2N] holds the sampler's log-probs of the responses, the witness, and `sampled_by` [2N] the number of the
+    version that they are log-probs of. `preference` [N] are the oracle's answers; `win_rates` [2N] the responses' own,
+    None where the plan's loss does not read them.
     """
 
     prompt_ids: list[str]
     sequences: Sequences
     preference: NDArray[np.float32]
     sampler: NDArray[np.float64]
+    sampled_by: NDArray[np.int64]
+    win_rates: NDArray[np.float32] | None
     skipped: list[Skipped]
 
     def __len__(self) -> int:
@@ -45,8 +49,9 @@ class Pairs:
         return self.sequences.lengths.reshape(2, -1).max(axis=0)
 
     def digest(self) -> str:
-        """Names what is trained on: tokens, preferences and sampler's log-probs."""
+        """Names what is trained on: tokens, preferences, win rates and sampler's log-probs."""
         content = self.sequences.digest() + self.preference.tobytes() + self.sampler.tobytes()
+        content += self.sampled_by.tobytes() + (b"" if self.win_rates is None else self.win_rates.tobytes())
         return hashlib.sha256(content).hexdigest()
 
 
@@ -54,7 +59,7 @@ def read_pairs(store: DirectoryStore, step: str, plan: HalfStepPlan) -> Pairs:
     """All pairs that fit; the others are listed in `skipped`.
 
     `NoPairsError` when none is left, `WrongPolicyError` for a pair of another weight version, `CorruptArtifactError`
-    for tokens that the model does not have.
+    for tokens that the model does not have and for win rates that are missing.
     """
     limits = _Limits.of(store, plan)
     kept: list[PreferencePair] = []
@@ -72,13 +77,26 @@ def read_pairs(store: DirectoryStore, step: str, plan: HalfStepPlan) -> Pairs:
     chosen = [(pair.prompt_ids, pair.chosen_ids) for pair in kept]
     rejected = [(pair.prompt_ids, pair.rejected_ids) for pair in kept]
     witness = [pair.chosen_log_prob for pair in kept] + [pair.rejected_log_prob for pair in kept]
+    versions = [pair.chosen_version for pair in kept] + [pair.rejected_version for pair in kept]
     return Pairs(
         prompt_ids=[pair.prompt_id for pair in kept],
         sequences=Sequences(chosen + rejected),
         preference=np.array([pair.preference for pair in kept], dtype=np.float32),
         sampler=np.array(witness, dtype=np.float64),
+        sampled_by=np.array(versions, dtype=np.int64),
+        win_rates=_win_rates(kept) if plan.win_rates else None,
         skipped=skipped,
     )
+
+
+def _win_rates(pairs: list[PreferencePair]) -> NDArray[np.float32]:
+    rates = [pair.chosen_win_rate for pair in pairs] + [pair.rejected_win_rate for pair in pairs]
+    if any(rate is None for rate in rates):
+        raise CorruptArtifactError(
+            "the plan's loss reads win rates, which these pairs do not have: selection.method best_worst or all_pairs "
+            "asks for them"
+        )
+    return np.array(rates, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,20 +13,20 @@ from services.trainer.pairs import Pairs
 from services.trainer.sequences import Rows
 from services.trainer.witness import check_step_zero
 from shared.contracts.plans import HalfStepPlan
-from shared.inpo.objective import PairLosses, squared_target
+from shared.inpo.objective import PairLosses
 
 NUM_PROBES = 256
 
 
 class Probe:
-    """At most `NUM_PROBES` pairs, evenly spread; `losses` maps log-ratios [B] of pairs to their losses."""
+    """At most `NUM_PROBES` pairs, evenly spread; `losses` maps log-probs [B] of both responses to losses."""
 
     def __init__(
         self,
         plan: HalfStepPlan,
         pairs: Pairs,
         theta: nn.Module,
-        losses: Callable[[Tensor, Rows], PairLosses],
+        losses: Callable[[Tensor, Tensor, Rows], PairLosses],
         compute: Compute,
     ) -> None:
         self._plan = plan
@@ -37,10 +37,13 @@ class Probe:
         self._sample = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), NUM_PROBES)).astype(np.int64))
         self._rows = pairs.rows(self._sample)
 
-    def before(self, sampled: LogProbs) -> dict[str, float]:
-        """Step 0: raises `WrongPolicyError` unless theta is pi_t, of which `sampled` [2N] are the log-probs."""
+    def before(self, start: LogProbs, sampled: LogProbs) -> dict[str, float]:
+        """Step 0: raises `WrongPolicyError` unless theta is where the plan starts and the pairs are its samplers'.
+
+        `start` and `sampled` [2N] are the log-probs of `start_from` and of each response's own version.
+        """
         log_probs = self._log_probs()
-        checks = check_step_zero(self._plan, self._pairs, self._rows, log_probs, sampled)
+        checks = check_step_zero(self._plan, self._pairs, self._rows, log_probs, start, sampled)
         return {"step_zero_loss": _mean(self._measure(log_probs).loss), **checks}
 
     def after(self, start: LogProbs) -> dict[str, float]:
@@ -52,7 +55,7 @@ class Probe:
         losses = self._measure(log_probs)
         chosen, rejected = np.split((log_probs - start[self._rows]).astype(np.float64), 2)
         return {
-            **self._target(),
+            **({} if losses.target is None else {"target_mean": _mean(losses.target)}),
             "loss": _mean(losses.loss),
             "margin_mean": _mean(losses.margin),
             "margin_positive_share": _mean(losses.margin > 0),
@@ -67,17 +70,12 @@ class Probe:
 
     def _measure(self, log_probs: LogProbs) -> PairLosses:
         chosen, rejected = np.split(log_probs, 2)
-        return self._losses(torch.from_numpy(chosen - rejected).to(self._compute.device), self._sample)
+        device = self._compute.device
+        return self._losses(torch.from_numpy(chosen).to(device), torch.from_numpy(rejected).to(device), self._sample)
 
     def _log_ratio_abs_mean(self, log_probs: LogProbs) -> float:
         chosen, rejected = np.split(log_probs.astype(np.float64), 2)
         return float(np.abs(chosen - rejected).mean())
-
-    def _target(self) -> dict[str, float]:
-        if self._plan.loss != "squared":
-            return {}
-        preference = torch.from_numpy(self._pairs.preference[self._sample])
-        return {"target_mean": _mean(squared_target(preference, self._plan.scale))}
 
 
 def _mean(values: Tensor) -> float:

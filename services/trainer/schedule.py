@@ -29,14 +29,19 @@ class Schedule:
         """Optimizer steps in all."""
         return self._steps_per_epoch * self._plan.training.num_epochs
 
-    def micro_batches(self, step: int) -> list[Rows]:
-        """The pairs of optimizer step `step`, counted from 0, in groups of similar length."""
+    def micro_batches(self, step: int, num_ranks: int = 1) -> list[Rows]:
+        """The pairs of optimizer step `step`, counted from 0, in groups of similar length.
+
+        The number of groups is a multiple of `num_ranks`, so that every rank has the same number of forwards; groups
+        are empty where a step has fewer pairs than ranks.
+        """
         epoch, position = divmod(step, self._steps_per_epoch)
         if self._shuffled[0] != epoch:
             self._shuffled = (epoch, self._shuffle(epoch))
         pairs = self._shuffled[1][position]
         ordered = pairs[np.argsort(self._lengths[pairs], kind="stable")]
-        return np.array_split(ordered, math.ceil(len(ordered) / self._plan.training.micro_batch_size))
+        num_forwards = math.ceil(len(ordered) / (num_ranks * self._plan.training.micro_batch_size))
+        return np.array_split(ordered, num_ranks * num_forwards)
 
     def _shuffle(self, epoch: int) -> list[Rows]:
         key = seed_of("pair order", self._plan.seed, self._plan.iteration, self._plan.half, epoch)

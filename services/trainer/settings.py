@@ -1,8 +1,8 @@
 """Settings of the trainer."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.runtime.settings import Settings
 
@@ -29,5 +29,74 @@ class TrainerSettings(Settings):
         "tolerances of step 0 and of the witness must be wider.",
     )
     trainer_num_threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of the trainer; torch decides if unset."
+        default=None, ge=1, description="CPU threads of the trainer, of each process; torch decides if unset."
     )
+    trainer_strategy: Literal["single", "fsdp2", "deepspeed"] = Field(
+        default="single",
+        description="`single`: in the worker's own process. `fsdp2` (torch's `fully_shard`) and `deepspeed` (ZeRO): "
+        "in a process group that is started for each item and leaves the devices free between items.",
+    )
+    trainer_num_processes: int = Field(
+        default=1, ge=1, description="Processes of `fsdp2` and `deepspeed`, each with a GPU of its own on GPUs."
+    )
+    trainer_zero_stage: Literal[1, 2, 3] | None = Field(
+        default=None,
+        description="What `deepspeed` holds in shards: optimizer states (1), also gradients (2), also parameters (3); "
+        "2 if unset.",
+    )
+    trainer_offload_optimizer: bool = Field(
+        default=False,
+        description="Optimizer states live in host memory: `deepspeed`, and `fsdp2` together with the parameters.",
+    )
+    trainer_offload_parameters: bool = Field(
+        default=False,
+        description="Parameters live in host memory between their uses: `deepspeed` at stage 3, and `fsdp2`.",
+    )
+    trainer_gradient_checkpointing: bool = Field(
+        default=False,
+        description="Activations are computed again for the backward pass instead of kept: less memory, a third more "
+        "time.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for wrong, remedy in _contradictions(self):
+            if wrong:
+                raise ValueError(remedy)
+        return self
+
+
+def _contradictions(settings: TrainerSettings) -> list[tuple[bool, str]]:
+    strategy, stage = settings.trainer_strategy, settings.trainer_zero_stage
+    optimizer, parameters = settings.trainer_offload_optimizer, settings.trainer_offload_parameters
+    return [
+        (
+            strategy == "single" and settings.trainer_num_processes > 1,
+            f"trainer_num_processes is {settings.trainer_num_processes}, but trainer_strategy single has one process: "
+            "set trainer_strategy to fsdp2 or deepspeed",
+        ),
+        (
+            strategy != "deepspeed" and stage is not None,
+            f"trainer_zero_stage is DeepSpeed's, but trainer_strategy is {strategy}: unset it, or set trainer_strategy "
+            "to deepspeed",
+        ),
+        (
+            strategy == "single" and (optimizer or parameters),
+            "trainer_offload_optimizer and trainer_offload_parameters need trainer_strategy fsdp2 or deepspeed",
+        ),
+        (
+            strategy == "fsdp2" and optimizer != parameters,
+            "trainer_strategy fsdp2 offloads parameters and optimizer together: set both trainer_offload_optimizer and "
+            "trainer_offload_parameters, or neither",
+        ),
+        (
+            strategy == "deepspeed" and parameters and stage != 3,
+            "trainer_offload_parameters needs trainer_zero_stage 3: at a lower stage every process computes with whole "
+            "parameters",
+        ),
+        (
+            strategy != "single" and ":" in settings.trainer_device,
+            f"trainer_device {settings.trainer_device} names one device, but trainer_strategy {strategy} gives every "
+            "process its own: set trainer_device to cuda, and choose devices by CUDA_VISIBLE_DEVICES",
+        ),
+    ]

@@ -1,7 +1,8 @@
-"""Nothing is trained unless the policy at the start is really pi_t, the one that sampled the pairs.
+"""Nothing is trained unless the policy at the start and those that sampled the pairs are really the plan's.
 
-Two witnesses. The policy's own log-probs must be those stored for pi_t, response by response; and the sampler's, which
-came from another program, must agree with them on average.
+Two witnesses. The policy's own log-probs must be those stored for the version that training starts from, response by
+response; and the sampler's, which came from another program, must agree on average with those of the versions that
+sampled. In most half-steps all of them are one version, pi_t.
 """
 
 import numpy as np
@@ -15,13 +16,13 @@ from shared.contracts.plans import HalfStepPlan
 
 
 def check_step_zero(
-    plan: HalfStepPlan, pairs: Pairs, rows: Rows, policy: LogProbs, stored: LogProbs
+    plan: HalfStepPlan, pairs: Pairs, rows: Rows, policy: LogProbs, stored: LogProbs, sampled: LogProbs
 ) -> dict[str, float]:
     """`step_zero_max_diff` and `witness_mean_diff`, in nats a token.
 
-    `policy` are log pi_theta of the sequences `rows`, `stored` [2N] those of pi_t. `WrongPolicyError` when a single
-    response differs by more than `training.step_zero_tolerance`, or the sampler on average by more than
-    `training.witness_tolerance`.
+    `policy` are log pi_theta of the sequences `rows`; `stored` [2N] those of `start_from`, and `sampled` [2N] those of
+    each response's own version, both computed here. `WrongPolicyError` when a single response differs by more than
+    `training.step_zero_tolerance`, or the sampler on average by more than `training.witness_tolerance`.
     """
     num_tokens = pairs.sequences.response_lengths
     difference = _per_token(policy, stored[rows], num_tokens[rows])
@@ -29,18 +30,19 @@ def check_step_zero(
     if not difference[worst] <= plan.training.step_zero_tolerance:
         row = int(rows[worst])
         raise WrongPolicyError(
-            f"the policy to train, {plan.start_from}, is not the policy that sampled the pairs, {plan.sample_from}: "
-            f"on {_name(pairs, row)} its log-prob is {policy[worst]:.6f}, stored is {stored[row]:.6f}, "
+            f"the policy to train is not {plan.start_from}: on {_name(pairs, row)} "
+            f"its log-prob is {policy[worst]:.6f}, stored is {stored[row]:.6f}, "
             f"{difference[worst]:.3g} nats a token apart; training.step_zero_tolerance is "
             f"{plan.training.step_zero_tolerance:g}"
         )
-    apart = _per_token(stored, pairs.sampler, num_tokens)
+    apart = _per_token(sampled, pairs.sampler, num_tokens)
     mean, row = float(apart.mean()), int(apart.argmax())
     if not mean <= plan.training.witness_tolerance:
         raise WrongPolicyError(
-            f"{plan.sample_from} is not what sampled the pairs: the trainer's and the sampler's log-probs differ by "
+            f"{' or '.join(map(str, plan.samplers))} is not what sampled the pairs: "
+            f"the trainer's and the sampler's log-probs differ by "
             f"{mean:.3g} nats a token on average, training.witness_tolerance is {plan.training.witness_tolerance:g}; "
-            f"most on {_name(pairs, row)}: the trainer's is {stored[row]:.6f}, the sampler's {pairs.sampler[row]:.6f}"
+            f"most on {_name(pairs, row)}: the trainer's is {sampled[row]:.6f}, the sampler's {pairs.sampler[row]:.6f}"
         )
     return {"step_zero_max_diff": float(difference[worst]), "witness_mean_diff": mean}
 

@@ -1,29 +1,42 @@
 """Hop 7 of a prompt: the pairs of a step become the next weights. Also imports models and scores evaluations.
 
-The process is persistent: the policy that it just trained is the policy that it trains next.
+A single process is persistent: the policy that it just trained is the policy that it trains next. A process group is
+started for each item and ended with it.
 """
 
-import hashlib
-import time
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+from services.trainer.bench import Bench, Summary, scored, summary
 from services.trainer.checkpoints import Workspace
+from services.trainer.group import ProcessGroup
 from services.trainer.importing import import_model
-from services.trainer.iteration import Iteration, train
 from services.trainer.log_probs import Compute
 from services.trainer.models import Policies
-from services.trainer.pairs import read_pairs
-from services.trainer.publishing import announce, publish
-from services.trainer.scoring import score
+from services.trainer.publishing import announce
 from services.trainer.settings import TrainerSettings
+from services.trainer.strategies import recompute_activations
+from services.trainer.strategies.single import SingleProcess
 from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
-from shared.contracts.records import PublishedWeights, ReferenceScores
+from shared.contracts.records import PublishedWeights
+from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.telemetry import span
 from shared.store import layout
-from shared.store.artifacts import DirectoryStore, create_model, read_model
+from shared.store.artifacts import DirectoryStore, read_model
+
+
+class Works(Protocol):
+    """Who trains and scores: `Bench` in this process, or `ProcessGroup` in others."""
+
+    def train(self, item: WorkItem, plan: HalfStepPlan) -> Summary:
+        """The step's `weights.json` is durable when this returns."""
+        ...
+
+    def score(self, item: WorkItem, plan: EvaluationPlan) -> Summary:
+        """The step's `scores.json` is durable when this returns."""
+        ...
 
 
 class TrainHandler:
@@ -37,59 +50,60 @@ class TrainHandler:
         if settings.trainer_num_threads is not None:
             torch.set_num_threads(settings.trainer_num_threads)
         self._store = store
-        dtype = torch.bfloat16 if settings.trainer_dtype == "bfloat16" else torch.float32
-        self._compute = Compute(_device(settings.trainer_device), dtype)
-        self._policies = Policies(store, self._compute.device)
+        self._works: Works
+        if settings.trainer_strategy == "single":
+            self._device = device_named(settings.trainer_device)
+            self._works = in_this_process(store, settings, self._device)
+        else:
+            # The devices are the group's while it lives, and nobody's between two items.
+            self._device = torch.device("cpu")
+            self._works = ProcessGroup(store, settings)
 
     def __call__(self, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
         """What the live events show of the step's result."""
         plan = PLAN.validate_json(self._store.read(layout.plan(item.step)))
         if isinstance(plan, EvaluationPlan):
-            return self._score(item, plan)
-        if self._store.exists(layout.published(item.step)):
-            return _summary(read_model(self._store, layout.published(item.step), PublishedWeights), adopted=True)
+            if self._store.exists(layout.scores(item.step)):
+                return scored(self._store, item, adopted=True)
+        elif self._store.exists(layout.published(item.step)):
+            return summary(read_model(self._store, layout.published(item.step), PublishedWeights), adopted=True)
+        return self._on_the_device(item, plan)
+
+    def _on_the_device(self, item: WorkItem, plan: BasePlan | EvaluationPlan | HalfStepPlan) -> Summary:
+        """Everything that touches a device goes through here: the place to hold it against others that share it."""
         if isinstance(plan, BasePlan):
             return self._import(item, plan)
-        return self._train(item, plan)
+        if isinstance(plan, EvaluationPlan):
+            return self._works.score(item, plan)
+        return self._works.train(item, plan)
 
-    def _import(self, item: WorkItem, plan: BasePlan) -> dict[str, Any]:
+    def _import(self, item: WorkItem, plan: BasePlan) -> Summary:
         with span("publish", run=item.run, step=item.step):
-            version = import_model(self._store, item.run, plan.model, self._compute.device)
+            version = import_model(self._store, item.run, plan.model, self._device)
             published = announce(self._store, item.step, PublishedWeights(version=version))
-        return _summary(published, adopted=published.version != version)
-
-    def _train(self, item: WorkItem, plan: HalfStepPlan) -> dict[str, Any]:
-        start = time.monotonic()
-        pairs = read_pairs(self._store, layout.pairs_step(plan), plan)
-        work = hashlib.sha256(self._store.read(layout.plan(item.step)) + pairs.digest().encode()).hexdigest()
-        name = item.step.removeprefix(f"{layout.run(item.run)}/").replace("/", "-")
-        workspace = Workspace(self._store.path(f"{layout.scratch(item.run)}/{name}"), work)
-        policy, metrics = train(Iteration(plan, pairs, self._policies, workspace, self._compute))
-        metrics["train_s"] = time.monotonic() - start
-        with span("publish", run=item.run, step=item.step):
-            version = publish(self._store, item.run, plan.iteration, policy, plan.start_from, plan.makes_half)
-            candidate = PublishedWeights(version=version, metrics=metrics, skipped=pairs.skipped)
-            published = announce(self._store, item.step, candidate)
-        if published.version.digest == version.digest:
-            self._policies.keep(published.version, policy)
-        workspace.remove()
-        return _summary(published, adopted=published.version != version)
-
-    def _score(self, item: WorkItem, plan: EvaluationPlan) -> dict[str, Any]:
-        key = layout.scores(item.step)
-        adopted = self._store.exists(key)
-        if not adopted:
-            with span("score", run=item.run, step=item.step):
-                scores = score(self._store, item.step, plan, self._policies.frozen, self._compute)
-            adopted = not create_model(self._store, key, scores)
-        return {"responses": len(read_model(self._store, key, ReferenceScores).log_ratios), "adopted": adopted}
+        return summary(published, adopted=published.version != version)
 
 
-def _device(name: str) -> torch.device:
+def in_this_process(store: DirectoryStore, settings: TrainerSettings, device: torch.device) -> Bench:
+    """One process, one device, which keeps its models from one item to the next."""
+    policies = Policies(store, device)
+
+    def strategy(model: torch.nn.Module, spec: TrainingSpec) -> SingleProcess:
+        if settings.trainer_gradient_checkpointing:
+            recompute_activations(model)
+        return SingleProcess(model, spec)
+
+    compute = Compute(device, dtype_of(settings))
+    return Bench(store, compute, policies, strategy, Workspace, keep=policies.keep)
+
+
+def dtype_of(settings: TrainerSettings) -> torch.dtype:
+    """What forward and backward compute in."""
+    return torch.bfloat16 if settings.trainer_dtype == "bfloat16" else torch.float32
+
+
+def device_named(name: str) -> torch.device:
+    """The device of the setting `trainer_device`."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
-
-
-def _summary(published: PublishedWeights, *, adopted: bool) -> dict[str, Any]:
-    return {"weights": str(published.version), **published.metrics, "adopted": adopted}

@@ -125,7 +125,7 @@ class PreferencePair(Fact):
 
 
 class DeadLetter(Fact):
-    """`dead/<kind>-<shard>.json`: work that was tried three times and given up; it fails the run with this reason."""
+    """`dead/<kind>-<shard>.json`: work given up, mostly after three tries; it fails the run with this reason."""
 
     item: str
     attempts: int

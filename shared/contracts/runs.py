@@ -35,6 +35,9 @@ class Progress(Fact):
     done: int
     total: int
     dead: int = 0
+    waiting: str | None = Field(
+        default=None, description="what outside is unavailable and holds the run up, since when"
+    )
 
 
 class RunView(Fact):

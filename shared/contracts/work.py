@@ -32,8 +32,17 @@ class Attempt(Fact):
 
     number: int = Field(ge=1, description="1 for the first try")
     deferrals: int = Field(
-        default=0, ge=0, description="times the item was handed back because something outside was down"
+        default=0, ge=0, description="times the item was handed back because something outside failed on it"
     )
+    waits: int = Field(
+        default=0, ge=0, description="times in a row it was handed back because something outside was unavailable"
+    )
+    waiting_for: str | None = Field(
+        default=None, description="what was unavailable the last time; null when it was not"
+    )
+    waiting_since_s: float | None = Field(default=None, description="when that began, in seconds of the queue's clock")
+    waited_s: float = Field(default=0.0, ge=0.0, description="how long ago that was when the item was claimed")
+    progress: int = Field(default=0, ge=0, description="the handler's own measure; waiting begins anew when it grows")
     reasons: list[str] = Field(default_factory=list, description="why earlier tries failed")
 
 

@@ -8,6 +8,7 @@ so that work that hangs is.
           ──► three tries? ─► dead letter (an artifact) ──► complete
           ──► handle ──┬─ returns ─────► complete
                        ├─ RetryLater ──► defer: something outside is down, no try is counted
+                       ├─ GiveUp ──────► dead letter, at once
                        └─ raises ──────► fail: again after a pause, or dead letter after the third try
 """
 
@@ -19,32 +20,46 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 
 from shared.contracts.records import DeadLetter, Intent
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.runtime.heartbeat import EXIT_DEADLINE, Heartbeat, Limits, patiently
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, create_model, read_model
-from shared.store.queue import MAX_TRIES, Claim, Queue, told
+from shared.store.queue import MAX_TRIES, Claim, Queue, QueueUnavailableError, Wait, told
 
-__all__ = ["EXIT_DEADLINE", "Handler", "Limits", "RetryLater", "Worker", "run_ended"]
+__all__ = ["EXIT_DEADLINE", "GiveUp", "Handler", "Limits", "RetryLater", "Worker", "run_ended"]
 
 log = structlog.get_logger(__name__)
 
 CLAIM_WAIT_S = 1.0
 FULL_DISK_PAUSE_S = 30.0
+QUEUE_PAUSE_S = 5.0
 MAX_REASON_CHARS = 2000
+
+_deferred = Counter("inpo_items_deferred", "Items handed back for later.", ["kind", "cause"])
 
 Handler = Callable[[WorkItem, Attempt], dict[str, Any]]
 
 
 class RetryLater(Exception):  # noqa: N818  (a request to the loop, not an error)
-    """Raised by a handler when something outside is down: the item comes back after `delay_s`, no try is counted."""
+    """Raised by a handler when something outside is down: the item comes back after `delay_s`, no try is counted.
 
-    def __init__(self, delay_s: float, reason: str) -> None:
+    With `counted` something outside failed on this very item, and `Attempt.deferrals` counts it. Otherwise it was
+    unavailable to all, which `Attempt.waits` shows; `progress`, once it grows, begins the waiting anew.
+    """
+
+    def __init__(self, delay_s: float, reason: str, *, counted: bool = False, progress: int = 0) -> None:
         super().__init__(reason)
         self.delay_s = delay_s
         self.reason = reason
+        self.counted = counted
+        self.progress = progress
+
+
+class GiveUp(Exception):  # noqa: N818  (a request to the loop, not an error)
+    """Raised by a handler when no further try can help: the item becomes a dead letter with this reason, at once."""
 
 
 class Worker:
@@ -96,17 +111,25 @@ class Worker:
         try:
             with Heartbeat(self._queue, claim, self._limits, stop, self._end_process):
                 result = self._handler(claim.item, claim.attempt)
+        except GiveUp as error:
+            reasons = [*claim.attempt.reasons, _printable(str(error))]
+            self._bury(claim, claim.attempt.model_copy(update={"number": len(reasons), "reasons": reasons}), stop)
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is a failed try with a reason)
             later = _retry_later(error)
             if later is None:
                 self._fail(claim, error, stop)
             else:
-                log.warning("item_deferred", reason=later.reason, delay_s=later.delay_s)
-                patiently(stop, lambda: self._queue.defer(claim, later.delay_s, _printable(later.reason)))
+                self._defer(claim, later, stop)
         else:
             event = Event(type="item_done", run=claim.item.run, data={**result, "item": claim.item.id})
             if patiently(stop, lambda: self._queue.complete(claim, event)) is False:
                 log.info("lease_lost")
+
+    def _defer(self, claim: Claim, later: RetryLater, stop: threading.Event) -> None:
+        log.warning("item_deferred", reason=later.reason, delay_s=later.delay_s, counted=later.counted)
+        _deferred.labels(claim.item.kind, "failed" if later.counted else "unavailable").inc()
+        wait = None if later.counted else Wait(later.progress)
+        patiently(stop, lambda: self._queue.defer(claim, later.delay_s, _printable(later.reason), wait))
 
     def _fail(self, claim: Claim, error: Exception, stop: threading.Event) -> None:
         log.error("item_failed", error=repr(error), traceback="".join(traceback.format_exception(error)))
@@ -148,9 +171,11 @@ def run_ended(store: ArtifactStore, run: str) -> bool:
 
 
 def _retry_later(error: Exception) -> RetryLater | None:
-    """The handler's own wish, or a full disk: no work is to blame for that, and it passes."""
+    """The handler's own wish, a lost Redis or a full disk: no work is to blame for those, and they pass."""
     if isinstance(error, RetryLater):
         return error
+    if isinstance(error, QueueUnavailableError):
+        return RetryLater(QUEUE_PAUSE_S, f"Redis cannot be reached: {error}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RetryLater(FULL_DISK_PAUSE_S, str(error))
     return None

@@ -1,6 +1,8 @@
 """Where each artifact of a run lives: keys of the artifact store, relative and with forward slashes.
 
 ```
+verdicts/ab/ab12….json                                KeptVerdict: one answer of a judge, for every run that asks again
+comparisons/ab/ab12….json                             OpenComparison: a question to a judge that fetches its questions
 runs/<run>/run.json                                   RunRecord
 runs/<run>/prompts.parquet                            Prompt
 runs/<run>/intents/0004.json                          Intent
@@ -51,6 +53,16 @@ def intent(run_id: str, number: int) -> str:
 def judge(run_id: str) -> str:
     """Identity of the judge that the run is pinned to."""
     return f"{run(run_id)}/judge.json"
+
+
+def verdict(digest: str) -> str:
+    """`KeptVerdict` under the digest of everything that could change the answer."""
+    return f"verdicts/{digest[:2]}/{digest}.json"
+
+
+def comparison(digest: str) -> str:
+    """`OpenComparison` under the same digest as its verdict."""
+    return f"comparisons/{digest[:2]}/{digest}.json"
 
 
 def base(run_id: str) -> str:

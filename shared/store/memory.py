@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.store import layout
 from shared.store.artifacts import MissingArtifactError
-from shared.store.queue import MAX_TRIES, Claim, Depth, told
+from shared.store.queue import MAX_TRIES, Claim, Depth, Wait, deferred, told, worth_telling
 
 
 class ManualClock:
@@ -137,8 +137,12 @@ class MemoryQueue:
         entry.owner = self._consumer
         entry.deliveries += 1
         entry.leased_until_s = now + self._lease_s
-        number = entry.history.number - 1 + entry.deliveries
-        return Claim(entry.item, str(entry.token), entry.history.model_copy(update={"number": number}))
+        since = entry.history.waiting_since_s
+        update = {
+            "number": entry.history.number - 1 + entry.deliveries,
+            "waited_s": 0.0 if since is None else now - since,
+        }
+        return Claim(entry.item, str(entry.token), entry.history.model_copy(update=update))
 
     def renew(self, claim: Claim) -> bool:
         """See `Queue.renew`."""
@@ -170,11 +174,11 @@ class MemoryQueue:
             self.publish(told("item_retried", claim, reason=reason, attempt=number))
         return history
 
-    def defer(self, claim: Claim, delay_s: float, reason: str) -> None:
+    def defer(self, claim: Claim, delay_s: float, reason: str, wait: Wait | None = None) -> None:
         """See `Queue.defer`."""
-        history = claim.attempt.model_copy(update={"deferrals": claim.attempt.deferrals + 1})
-        if self._return(claim, history, tries=claim.attempt.number - 1, delay_s=delay_s):
-            self.publish(told("item_deferred", claim, reason=reason, delay_s=delay_s))
+        history = deferred(claim.attempt, reason, wait, self._clock())
+        if self._return(claim, history, tries=claim.attempt.number - 1, delay_s=delay_s) and worth_telling(history):
+            self.publish(told("item_deferred", claim, reason=reason, delay_s=delay_s, counted=wait is None))
 
     def release(self, claim: Claim) -> None:
         """See `Queue.release`."""
@@ -210,6 +214,12 @@ class MemoryQueue:
         """See `Queue.depths`."""
         kinds: tuple[Kind, ...] = ("generate", "judge", "train")
         return {kind: self._depth([e for e in self._state.entries.values() if e.item.kind == kind]) for kind in kinds}
+
+    def waiting(self, run: str) -> list[Attempt]:
+        """See `Queue.waiting`."""
+        histories = [self._state.entries[identity].history for identity in self.outstanding(run)]
+        found = [history for history in histories if history.waiting_since_s is not None]
+        return sorted(found, key=lambda history: history.waiting_since_s or 0.0)
 
     def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:
         """See `Queue.items`."""

@@ -31,6 +31,37 @@ class Claim:
         return self.attempt.number > MAX_TRIES
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why an item is handed back uncounted: what is unavailable, and how far the work had come (it may only grow)."""
+
+    progress: int = 0
+
+
+def deferred(attempt: Attempt, reason: str, wait: Wait | None, now_s: float) -> Attempt:
+    """The history of an item that is handed back for later; without `wait` as one more counted deferral.
+
+    Waits are counted, and timed, from the last time that the work got any further.
+    """
+    if wait is None:
+        unbroken = {"waits": 0, "waiting_for": None, "waiting_since_s": None, "waited_s": 0.0}
+        return attempt.model_copy(update={**unbroken, "deferrals": attempt.deferrals + 1})
+    goes_on = attempt.waiting_since_s is not None and wait.progress <= attempt.progress
+    return attempt.model_copy(
+        update={
+            "waits": attempt.waits + 1 if goes_on else 1,
+            "waiting_for": reason,
+            "waiting_since_s": attempt.waiting_since_s if goes_on else now_s,
+            "progress": max(wait.progress, attempt.progress),
+        }
+    )
+
+
+def worth_telling(history: Attempt) -> bool:
+    """Whether this deferral is an event: of a long row of waits only the 1st, 2nd, 4th, 8th … are."""
+    return history.waits & (history.waits - 1) == 0
+
+
 def told(event_type: str, claim: Claim, **data: object) -> Event:
     """What the queue publishes about an item."""
     return Event(type=event_type, run=claim.item.run, data={"item": claim.item.id, **data})
@@ -73,8 +104,11 @@ class Queue(Protocol):
         """
         ...
 
-    def defer(self, claim: Claim, delay_s: float, reason: str) -> None:
-        """Hand the item back for later without counting a try: something outside is down."""
+    def defer(self, claim: Claim, delay_s: float, reason: str, wait: Wait | None = None) -> None:
+        """Hand the item back for later without counting a try: something outside failed on it.
+
+        That counts as one of its deferrals; with `wait` something outside was unavailable, which counts as nothing.
+        """
         ...
 
     def release(self, claim: Claim) -> None:
@@ -107,6 +141,10 @@ class Queue(Protocol):
 
     def depths(self) -> dict[Kind, Depth]:
         """State of every stream."""
+        ...
+
+    def waiting(self, run: str) -> list[Attempt]:
+        """Histories of the run's items that wait for something outside, those that wait for longest first."""
         ...
 
     def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:

@@ -8,21 +8,26 @@ One stream and one consumer group a kind of work. Beside the stream: `items` (ou
 
 import random
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast, get_args
 
-import redis
 import structlog
 from pydantic import ValidationError
-from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ResponseError
-from redis.retry import Retry
+from redis.exceptions import ResponseError
 
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.store import layout, lua
-from shared.store.queue import MAX_TRIES, Claim, Depth, QueueUnavailableError, told
+from shared.store.queue import (
+    MAX_TRIES,
+    Claim,
+    Depth,
+    Wait,
+    deferred,
+    told,
+    worth_telling,
+)
+from shared.store.redis_client import available, connect
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +35,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 EVENTS = "inpo:events"
 GROUP = "workers"
 BLOCK_S = 1.0
-SOCKET_TIMEOUT_S = 10.0
 EVENTS_KEPT = 10_000
-# Redis is up and refuses: its disk is full, its memory is full, or it is a replica that waits to be promoted.
-REFUSALS = ("MISCONF", "OOM", "READONLY", "MASTERDOWN", "LOADING")
 
 Fields = Mapping[str, str]
 
@@ -49,15 +51,7 @@ class RedisQueue:
         self._consumer = consumer
         self._lease_s = lease_s
         self._swept: dict[Kind, float] = {}
-        self._redis: Any = redis.Redis.from_url(
-            url,
-            protocol=2,
-            decode_responses=True,
-            encoding_errors="replace",
-            socket_timeout=SOCKET_TIMEOUT_S,
-            socket_connect_timeout=2.0,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis: Any = connect(url)
         self._group = self._redis.register_script(lua.GROUP)
         self._submit = self._redis.register_script(lua.SUBMIT)
         self._renew = self._redis.register_script(lua.RENEW)
@@ -70,13 +64,13 @@ class RedisQueue:
     def submit(self, item: WorkItem) -> bool:
         """See `Queue.submit`."""
         keys = [_key(item.kind, "items"), _key(item.kind, "stream")]
-        with _available():
+        with available():
             return bool(self._submit(keys=keys, args=[item.id, item.model_dump_json()]))
 
     def claim(self, kinds: Sequence[Kind], *, wait_s: float) -> Claim | None:
         """See `Queue.claim`."""
         deadline = time.monotonic() + wait_s
-        with _available():
+        with available():
             while True:
                 for kind in kinds:
                     self._promote(keys=[_key(kind, "delayed"), _key(kind, "stream"), _key(kind, "items")])
@@ -92,7 +86,7 @@ class RedisQueue:
 
     def renew(self, claim: Claim) -> bool:
         """See `Queue.renew`."""
-        with _available():
+        with available():
             keys = [_key(claim.item.kind, "stream")]
             return bool(self._with_group(claim.item.kind, lambda: self._renew(keys=keys, args=self._held(claim))))
 
@@ -101,7 +95,7 @@ class RedisQueue:
         kind = claim.item.kind
         keys = [_key(kind, "stream"), _key(kind, "items"), _key(kind, "history"), EVENTS]
         args = [*self._held(claim), claim.item.id, event.model_dump_json()]
-        with _available():
+        with available():
             return bool(self._with_group(kind, lambda: self._complete(keys=keys, args=args)))
 
     def fail(self, claim: Claim, reason: str) -> Attempt:
@@ -114,11 +108,12 @@ class RedisQueue:
             self.publish(told("item_retried", claim, reason=reason, attempt=number))
         return history
 
-    def defer(self, claim: Claim, delay_s: float, reason: str) -> None:
+    def defer(self, claim: Claim, delay_s: float, reason: str, wait: Wait | None = None) -> None:
         """See `Queue.defer`."""
-        history = claim.attempt.model_copy(update={"deferrals": claim.attempt.deferrals + 1})
-        if self._return(claim, history, tries=claim.attempt.number - 1, delay_s=delay_s):
-            self.publish(told("item_deferred", claim, reason=reason, delay_s=delay_s))
+        with available():
+            history = deferred(claim.attempt, reason, wait, self._now_s())
+        if self._return(claim, history, tries=claim.attempt.number - 1, delay_s=delay_s) and worth_telling(history):
+            self.publish(told("item_deferred", claim, reason=reason, delay_s=delay_s, counted=wait is None))
 
     def release(self, claim: Claim) -> None:
         """See `Queue.release`."""
@@ -127,7 +122,7 @@ class RedisQueue:
     def outstanding(self, run: str) -> set[str]:
         """See `Queue.outstanding`."""
         prefix = f"{layout.run(run)}/"
-        with _available():
+        with available():
             return {
                 identity
                 for kind in KINDS
@@ -137,17 +132,17 @@ class RedisQueue:
 
     def drop(self, run: str) -> int:
         """See `Queue.drop`."""
-        with _available():
+        with available():
             return sum(self._with_group(kind, lambda kind=kind: self._drop_kind(kind, run)) for kind in KINDS)
 
     def publish(self, event: Event) -> None:
         """See `Queue.publish`."""
-        with _available():
+        with available():
             self._redis.xadd(EVENTS, {"event": event.model_dump_json()}, maxlen=EVENTS_KEPT, approximate=True)
 
     def last_event(self) -> str:
         """See `Queue.last_event`."""
-        with _available():
+        with available():
             newest = self._redis.xrevrange(EVENTS, count=1)
             return newest[0][0] if newest else "0"
 
@@ -158,7 +153,7 @@ class RedisQueue:
         while True:
             block_s = min(deadline - time.monotonic(), BLOCK_S)
             block = int(block_s * 1000) if block_s >= 0.001 else None  # BLOCK 0 would wait for ever
-            with _available():
+            with available():
                 reply = self._redis.xread({EVENTS: after}, count=1000, block=block)
             rows = [row for _, rows in reply or [] for row in rows]
             found = [(identity, event) for identity, fields in rows if (event := _event(identity, fields)) is not None]
@@ -168,12 +163,23 @@ class RedisQueue:
 
     def depths(self) -> dict[Kind, Depth]:
         """See `Queue.depths`."""
-        with _available():
+        with available():
             return {kind: self._with_group(kind, lambda kind=kind: self._depth(kind)) for kind in KINDS}
+
+    def waiting(self, run: str) -> list[Attempt]:
+        """See `Queue.waiting`."""
+        prefix = f"{layout.run(run)}/"
+        found: list[Attempt] = []
+        with available():
+            for kind in KINDS:
+                stored = cast(dict[str, str], self._redis.hgetall(_key(kind, "history")))
+                mine = (Attempt.model_validate_json(text) for name, text in stored.items() if name.startswith(prefix))
+                found += [attempt for attempt in mine if attempt.waiting_since_s is not None]
+        return sorted(found, key=lambda attempt: attempt.waiting_since_s or 0.0)
 
     def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:
         """See `Queue.items`."""
-        with _available():
+        with available():
             payloads = cast(dict[str, str], self._redis.hgetall(_key(kind, "items")))
             readable = (_item(kind, {"id": identity, "item": payloads[identity]}) for identity in sorted(payloads))
             return [(item, self._history(kind, item.id)) for item in readable if isinstance(item, WorkItem)]
@@ -226,14 +232,21 @@ class RedisQueue:
     def _history(self, kind: Kind, identity: str) -> Attempt:
         """What is stored has `number` one above the counted tries."""
         stored = self._redis.hget(_key(kind, "history"), identity)
-        return Attempt(number=1) if stored is None else Attempt.model_validate_json(stored)
+        history = Attempt(number=1) if stored is None else Attempt.model_validate_json(stored)
+        if history.waiting_since_s is None:
+            return history
+        return history.model_copy(update={"waited_s": max(0.0, self._now_s() - history.waiting_since_s)})
+
+    def _now_s(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return seconds + microseconds / 1e6
 
     def _return(self, claim: Claim, history: Attempt, *, tries: int, delay_s: float, keep: bool = False) -> bool:
         kind = claim.item.kind
         stored = history.model_copy(update={"number": tries + 1}).model_dump_json()
         keys = [_key(kind, "stream"), _key(kind, "delayed"), _key(kind, "history")]
         args = [*self._held(claim), claim.item.id, stored, int(delay_s * 1000), int(keep)]
-        with _available():
+        with available():
             return bool(self._with_group(kind, lambda: self._hand_back(keys=keys, args=args)))
 
     def _held(self, claim: Claim) -> list[str]:
@@ -247,8 +260,7 @@ class RedisQueue:
         stream = _key(kind, "stream")
         in_flight = int(self._redis.xpending(stream, GROUP)["pending"])
         first = self._redis.xrange(stream, count=1)
-        seconds, microseconds = self._redis.time()
-        age = seconds + microseconds / 1e6 - int(first[0][0].split("-")[0]) / 1000 if first else 0.0
+        age = self._now_s() - int(first[0][0].split("-")[0]) / 1000 if first else 0.0
         waiting = int(self._redis.xlen(stream)) - in_flight
         return Depth(max(0, waiting), in_flight, int(self._redis.zcard(_key(kind, "delayed"))), max(0.0, age))
 
@@ -292,15 +304,3 @@ def _event_id(text: str) -> str:
     if not (milliseconds.isdecimal() and (number or "0").isdecimal()):
         raise ValueError(f"not an event id: {text!r}")
     return text
-
-
-@contextmanager
-def _available() -> Generator[None]:
-    try:
-        yield
-    except (redis.ConnectionError, redis.TimeoutError, BusyLoadingError) as error:
-        raise QueueUnavailableError(str(error)) from error
-    except ResponseError as error:
-        if any(word in str(error) for word in REFUSALS):
-            raise QueueUnavailableError(str(error)) from error
-        raise

@@ -13,6 +13,8 @@ import pytest
 import redis
 
 from services.cli.up import RunningSystem, running_system
+from shared.contracts.records import Rollout
+from shared.store.tables import decode
 from tests.support.stub_system import create_run, ended_run, stub_system
 from tests.support.waiting import wait_until
 
@@ -55,6 +57,39 @@ def test_a_kill_at_a_random_moment_changes_nothing(
     pairs = _pairs(system, run)
     assert len(pairs) == 3 * 4
     assert pairs == calm_pairs, f"run {run} after the loss of {disaster} at artifact {moment}"
+
+
+HALF_STEPS = {
+    "egpo": {"name": "egpo", "eta": 0.6, "tau": 0.1},
+    "onpo": {"name": "onpo", "eta": 0.6, "tau": 0.1},
+    "mnpo": {"name": "mnpo", "eta": 0.6, "opponents": "mixture"},
+}
+
+
+@pytest.mark.parametrize("algorithm", HALF_STEPS)
+def test_kills_between_half_steps_and_versions_change_nothing(
+    system: RunningSystem, tmp_path: Path, algorithm: str
+) -> None:
+    """Each service is killed once, spread over two iterations, in a run that otherwise equals an undisturbed one."""
+    spec = {"algorithm": HALF_STEPS[algorithm], "iterations": 2}
+    calm = create_run(system, tmp_path, **spec)
+    _succeed(system, calm)
+    num_artifacts = _num_artifacts(system, calm)
+    run = create_run(system, tmp_path, **spec)
+    for number, victim in enumerate(SERVICES, start=1):
+        moment = num_artifacts * number // (len(SERVICES) + 2)
+        wait_until(lambda moment=moment: _num_artifacts(system, run) >= moment, 120.0, f"{moment} artifacts of {run}")
+        _strike(system, victim)
+    _succeed(system, run)
+    assert _pairs(system, run) == _pairs(system, calm)
+    samplers = {
+        version
+        for path in (system.store_dir / "runs" / run / "iterations" / "0002").rglob("rollouts/*.parquet")
+        for rollout in decode(Rollout, path.read_bytes())
+        for version in rollout.versions
+    }
+    # The number of what half-step 1 of iteration 2 made is 2, too.
+    assert samplers == {"egpo": {1, 2}, "onpo": {1}, "mnpo": {0, 1}}[algorithm]
 
 
 def _num_artifacts(system: RunningSystem, run: str) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.contracts.work import Event
-from shared.store.queue import MAX_TRIES
+from shared.store.queue import MAX_TRIES, Wait
 from shared.store.redis_queue import KINDS
 from tests.support.queues import MemoryBench, QueueBench, RedisBench, claim_at_last, claim_now
 from tests.support.redis_server import RedisServer
@@ -170,6 +170,38 @@ def test_deferring_counts_no_try_and_waits(bench: QueueBench) -> None:
     assert queue.outstanding(RUN) == {work_item().id}
     assert not queue.submit(work_item())
     assert set(event_types(bench)) == {"item_deferred"}
+
+
+def test_waiting_for_what_is_unavailable_counts_as_nothing_and_is_timed_until_the_work_gets_further(
+    bench: QueueBench,
+) -> None:
+    """Progress 3, 3, 3 is one row of waits; 4 begins the next; a counted deferral ends it."""
+    queue = bench.consumer("one")
+    queue.submit(work_item())
+    seen: list[tuple[int, int, str | None]] = []
+    for progress in (3, 3, 3, 4):
+        claim = claim_at_last(bench, queue)
+        seen.append((claim.attempt.number, claim.attempt.waits, claim.attempt.waiting_for))
+        queue.defer(claim, 0.05, f"judge at {progress}", Wait(progress))
+    assert seen == [(1, 0, None), (1, 1, "judge at 3"), (1, 2, "judge at 3"), (1, 3, "judge at 3")]
+    (waiting,) = queue.waiting(RUN)
+    assert (waiting.waits, waiting.waiting_for, waiting.deferrals) == (1, "judge at 4", 0)
+    claim = claim_at_last(bench, queue)
+    assert claim.attempt.waited_s > 0.0
+    queue.defer(claim, 0.05, "the judge fails")
+    assert queue.waiting(RUN) == []
+    claim = claim_at_last(bench, queue)
+    assert (claim.attempt.waits, claim.attempt.deferrals, claim.attempt.waited_s) == (0, 1, 0.0)
+    assert queue.waiting("another-run") == []
+
+
+def test_a_long_row_of_waits_is_told_less_and_less_often(bench: QueueBench) -> None:
+    """Of ten waits the 1st, 2nd, 4th and 8th are events."""
+    queue = bench.consumer("one")
+    queue.submit(work_item())
+    for _ in range(10):
+        queue.defer(claim_at_last(bench, queue), 0.0, "the judge is down", Wait())
+    assert event_types(bench) == ["item_deferred"] * 4
 
 
 def test_releasing_counts_no_try_and_does_not_wait(bench: QueueBench) -> None:

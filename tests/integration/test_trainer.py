@@ -274,7 +274,7 @@ def test_a_start_that_differs_from_pi_t_by_one_weight_is_refused(
                 dict(model.named_parameters())["model.norm.weight"][0] += 0.5
             return model
 
-    with pytest.raises(WrongPolicyError, match="is not the policy that sampled the pairs") as failure:
+    with pytest.raises(WrongPolicyError, match="the policy to train is not") as failure:
         train(Iteration(plan, pairs, PerturbedPolicies(store, COMPUTE.device), workspace, COMPUTE))
     assert "training.step_zero_tolerance is 0.001" in str(failure.value)
 

@@ -1,34 +1,12 @@
 """INPO on exact games: it reaches the Nash policy where the theory says so, at the published numbers, and not else."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from shared.inpo.games import Game, kl
-from shared.inpo.plan import Parameters, eta_at
+from shared.inpo.games import FiniteGame, kl, trajectory
 from tests.support.games import REFERENCE, a_cycle, a_random_game
-
-Vector = NDArray[np.float64]
-
-
-def iterates(game: Game, eta: Callable[[int], float], num: int) -> list[Vector]:
-    """pi_0 = ref, pi_1, ... pi_num by exact INPO; `eta` is asked for iteration 1 first."""
-    policies = [game.reference]
-    for iteration in range(1, num + 1):
-        policies.append(game.inpo_step(policies[-1], eta(iteration)))
-    return policies
-
-
-def constant(eta: float) -> Callable[[int], float]:
-    return lambda _: eta
-
-
-def theorem4(game: Game) -> Callable[[int], float]:
-    parameters = Parameters(tau=game.tau, schedule="theorem4")
-    return lambda iteration: eta_at(parameters, iteration)
 
 
 def test_the_published_numbers_of_the_biased_cycle() -> None:
@@ -70,8 +48,7 @@ def test_the_published_numbers_of_the_symmetric_cycle() -> None:
 )
 def test_the_published_course_of_the_duality_gap(eta: float | str, gaps: dict[int, float]) -> None:
     game = a_cycle(0.9, 0.8, 0.6, 0.1)
-    schedule = theorem4(game) if eta == "theorem4" else constant(float(eta))
-    policies = iterates(game, schedule, max(gaps))
+    policies = trajectory(game, "inpo", max(gaps), eta=eta)
     for iteration, gap in gaps.items():
         assert game.duality_gap(policies[iteration]) == pytest.approx(gap, rel=5e-3)
 
@@ -79,7 +56,7 @@ def test_the_published_course_of_the_duality_gap(eta: float | str, gaps: dict[in
 def test_inpo_solves_the_demonstrations_game_in_ten_iterations() -> None:
     """Preferences .95/.9/.8, tau .15, eta .45: from a gap of .1057 to below 1e-3, and on to the Nash policy."""
     game = a_cycle(0.95, 0.9, 0.8, 0.15)
-    policies = iterates(game, constant(0.45), 200)
+    policies = trajectory(game, "inpo", 200, eta=0.45)
     assert game.duality_gap(REFERENCE) >= 0.10
     assert game.duality_gap(policies[10]) < 1e-3
     assert kl(game.nash(), policies[10]) < 1e-3
@@ -89,45 +66,43 @@ def test_inpo_solves_the_demonstrations_game_in_ten_iterations() -> None:
 def test_invalid_responses_die_out_of_the_demonstrations_game() -> None:
     """A fourth response that loses to the three styles with .95, given by the reference once in 50 times."""
     preferences = np.full((4, 4), 0.5)
-    preferences[:3, :3] = a_cycle(0.95, 0.9, 0.8, 0.15).preferences
+    preferences[:3, :3] = a_cycle(0.95, 0.9, 0.8, 0.15).preference
     preferences[:3, 3], preferences[3, :3] = 0.95, 0.05
-    game = Game(preferences, [*(0.98 * np.array(REFERENCE)), 0.02], 0.15)
-    policy = iterates(game, constant(0.45), 10)[-1]
+    game = FiniteGame(preferences, [*(0.98 * np.array(REFERENCE)), 0.02], 0.15)
+    policy = trajectory(game, "inpo", 10, eta=0.45)[-1]
     assert policy[3] < 0.003
     assert game.duality_gap(policy) < 1e-3
 
 
 @pytest.mark.parametrize("game", [a_cycle(0.9, 0.8, 0.6, 0.1), a_cycle(0.9, 0.8, 0.6, 0.01), a_random_game(8, 0.1, 31)])
-def test_under_theorem_4s_steps_the_last_iterate_keeps_its_bound(game: Game) -> None:
+def test_under_theorem_4s_steps_the_last_iterate_keeps_its_bound(game: FiniteGame) -> None:
     """KL(pi* || pi_T) <= 32 max(1, (tau B)^2) / (tau^2 (T + 1)), B the largest |log pi_t / ref| on the way."""
     nash, largest = game.nash(), 0.0
-    for iteration, policy in enumerate(iterates(game, theorem4(game), 500)):
+    for iteration, policy in enumerate(trajectory(game, "inpo", 500, eta="theorem4")):
         largest = max(largest, float(np.abs(np.log(policy / game.reference)).max()))
         bound = 32 * max(1.0, (game.tau * largest) ** 2) / (game.tau**2 * (iteration + 1))
         assert kl(nash, policy) <= bound
 
 
 @pytest.mark.parametrize("game", [a_cycle(0.9, 0.8, 0.6, 0.1), a_random_game(8, 0.1, 31)])
-def test_under_theorem_4s_steps_t_times_kl_goes_to_zero(game: Game) -> None:
+def test_under_theorem_4s_steps_t_times_kl_goes_to_zero(game: FiniteGame) -> None:
     """O(1/T) means that T · KL is bounded; without noise it even falls, a hundredfold from 10 to 100."""
-    nash, policies = game.nash(), iterates(game, theorem4(game), 100)
+    nash, policies = game.nash(), trajectory(game, "inpo", 100, eta="theorem4")
     assert 100 * kl(nash, policies[100]) < 0.01 * 10 * kl(nash, policies[10])
 
 
 @pytest.mark.parametrize(
     "game", [a_cycle(0.9, 0.8, 0.6, 0.01), a_cycle(0.9, 0.9, 0.9, 0.1), a_random_game(6, 0.02, 32)]
 )
-def test_the_last_iterate_converges_only_above_the_stability_threshold(game: Game) -> None:
+def test_the_last_iterate_converges_only_above_the_stability_threshold(game: FiniteGame) -> None:
     """Started near the Nash policy: 3 % below the threshold the distance grows, 3 % above it shrinks."""
     nash = game.nash()
     nudge = np.exp(1e-4 * np.random.default_rng(0).standard_normal(len(nash)))
     start = nash * nudge / (nash @ nudge)
-    distances: dict[float, float] = {}
-    for factor in (0.97, 1.03):
-        policy, eta = start, factor * game.stability_threshold()
-        for _ in range(4000):
-            policy = game.inpo_step(policy, eta)
-        distances[factor] = kl(nash, policy)
+    distances = {
+        factor: kl(nash, trajectory(game, "inpo", 4000, start=start, eta=factor * game.stability_threshold())[-1])
+        for factor in (0.97, 1.03)
+    }
     assert distances[1.03] < 0.5 * kl(nash, start)
     assert distances[0.97] > 2.0 * kl(nash, start)
 
@@ -138,7 +113,7 @@ def test_at_the_papers_own_parameters_the_exact_update_circles() -> None:
     What keeps language models from this is that an epoch at 5e-7 takes only a small part of the step.
     """
     game = a_cycle(0.9, 0.8, 0.6, 0.0025)
-    policies = iterates(game, constant(0.0075), 600)
+    policies = trajectory(game, "inpo", 600, eta=0.0075)
     assert min(game.duality_gap(policy) for policy in policies[-300:]) > 0.15
 
 
@@ -149,20 +124,8 @@ def test_without_kl_the_last_iterate_leaves_but_the_mixture_keeps_its_bound() ->
     """
     game, num = a_cycle(0.9, 0.8, 0.6, 0.0), 100
     distance = math.log(1 / 0.1)
-    policies = iterates(game, constant(math.sqrt(num / (8 * distance))), num)
+    policies = trajectory(game, "inpo", num, eta=math.sqrt(num / (8 * distance)))
     mixture = np.mean(policies[:num], axis=0)
     assert game.duality_gap(mixture) <= 2 * math.sqrt(distance / (2 * num))
     assert game.duality_gap(mixture) == pytest.approx(0.0996, rel=2e-2)
     assert game.duality_gap(policies[num]) > 0.3
-
-
-@pytest.mark.parametrize("tau", [0.005, 0.05, 0.3])
-def test_two_steps_from_one_anchor_contract_to_the_nash_policy(tau: float) -> None:
-    """Eta = tau + 1/2: KL_k <= KL_0 (1 + 2 tau)^-k (arXiv 2505.19731); this is how the Nash policy is found."""
-    game = a_cycle(1.0, 1.0, 1.0, tau)
-    nash, policy, eta = game.nash(1e-12), game.reference, tau + 0.5
-    start = kl(nash, policy)
-    for iteration in range(1, 60):
-        anchor = (tau / eta) * np.log(game.reference) + (1 - tau / eta) * np.log(policy)
-        policy = game.anchored_step(anchor, game.anchored_step(anchor, policy, eta), eta)
-        assert kl(nash, policy) <= start * (1 + 2 * tau) ** -iteration + 1e-15

@@ -27,7 +27,7 @@ def step_of(method: Method) -> tuple[Vector, float]:
         responses = rng.choice(NUM, size=8, p=POLICY)
 
         def answer(question: Question, responses: NDArray[np.int64] = responses) -> float:
-            return float(rng.random() < GAME.preferences[int(responses[question.a]), int(responses[question.b])])
+            return float(rng.random() < GAME.preference[int(responses[question.a]), int(responses[question.b])])
 
         selected = replay(make_selection(method, num_responses=8, num_pairs=None, tied_final="drop", seed=0), answer)
         dropped += not selected.pairs

@@ -3,23 +3,23 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.inpo.games import Game
+from shared.inpo.games import FiniteGame
 
 REFERENCE = (0.6, 0.3, 0.1)
 
 
-def a_cycle(first: float, second: float, third: float, tau: float) -> Game:
+def a_cycle(first: float, second: float, third: float, tau: float) -> FiniteGame:
     """1 beats 2, 2 beats 3, 3 beats 1 with these probabilities; the reference policy is .6/.3/.1."""
     preferences = [[0.5, first, 1 - third], [1 - first, 0.5, second], [third, 1 - second, 0.5]]
-    return Game(preferences, REFERENCE, tau)
+    return FiniteGame(preferences, REFERENCE, tau)
 
 
-def a_random_game(num: int, tau: float, seed: int) -> Game:
+def a_random_game(num: int, tau: float, seed: int) -> FiniteGame:
     """Preferences uniform in [0, 1], a reference policy that takes no response less than 1 in 100 times."""
     rng = np.random.default_rng(seed)
     upper = np.triu(rng.uniform(-0.5, 0.5, (num, num)), 1)
     reference = 0.99 * rng.dirichlet(np.ones(num)) + 0.01 / num
-    return Game(0.5 + upper - upper.T, reference, tau)
+    return FiniteGame(0.5 + upper - upper.T, reference, tau)
 
 
 def a_random_policy(num: int, seed: int) -> NDArray[np.float64]:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from services.oracle.rules import styles
+from shared.inpo.games import FiniteGame, trajectory
 from shared.inpo.gap_estimate import Comparisons
-from tests.support.games import Game
 
 Vector = NDArray[np.float64]
 
@@ -27,9 +27,9 @@ class SampledGame:
     duality_gap: float
 
     @classmethod
-    def of(cls, game: Game, policy: ArrayLike) -> "SampledGame":
+    def of(cls, game: FiniteGame, policy: ArrayLike) -> "SampledGame":
         """The game's own matrix and gap."""
-        return cls(game.preferences, game.reference, np.asarray(policy), game.tau, game.duality_gap(policy))
+        return cls(game.preference, game.reference, np.asarray(policy), game.tau, game.duality_gap(policy))
 
     def sample(self, num: int, seed: int, num_prompts: int = 1) -> Sequence[Comparisons]:
         """`num` responses of the reference against `num` opponents from the policy, for each of some equal prompts."""
@@ -58,10 +58,8 @@ class FactoredGame(SampledGame):
 
 def demo_game(steps: int | None) -> SampledGame:
     """The demo's game after that many exact INPO steps from the reference policy; None is its Nash policy."""
-    game = Game(np.array(styles.preference_matrix()), DEMO_REFERENCE, DEMO_TAU)
-    policy = game.nash() if steps is None else game.reference
-    for _ in range(steps or 0):
-        policy = game.inpo_step(policy, DEMO_ETA)
+    game = FiniteGame(np.array(styles.preference_matrix()), DEMO_REFERENCE, DEMO_TAU)
+    policy = game.nash() if steps is None else trajectory(game, "inpo", steps, eta=DEMO_ETA)[-1]
     return SampledGame.of(game, policy)
 
 

@@ -123,10 +123,16 @@ class Simulation:
         return hit
 
 
-def small_spec(tmp_path: Path) -> RunSpec:
-    """Two iterations of two shards, and evaluations of one."""
+ONE_HALF_STEP = {"name": "inpo", "eta": 0.3, "tau": 0.1}
+TWO_HALF_STEPS = {"name": "egpo", "eta": 0.6, "tau": 0.1}
+TWO_PASSES = {"name": "onpo", "eta": 0.6, "tau": 0.1}
+
+
+def small_spec(tmp_path: Path, algorithm: dict[str, Any] = ONE_HALF_STEP) -> RunSpec:
+    """Two iterations of two shards a half-step, and evaluations of one."""
     return a_spec(
         tmp_path,
+        algorithm=algorithm,
         iterations=2,
         shard_size=1,
         prompts={"sets": [{"path": str(tmp_path / "prompts.jsonl")}], "num_per_iteration": 2},

@@ -24,10 +24,17 @@ def stub_system(lease_s: float, **environment: str) -> UpOptions:
     return UpOptions(lease_s=lease_s, env=ENVIRONMENT | environment)
 
 
-def create_run(system: RunningSystem, folder: Path, poison: str | None = None) -> str:
+def create_run(
+    system: RunningSystem,
+    folder: Path,
+    poison: str | None = None,
+    oracle: dict[str, Any] | None = None,
+    **changes: Any,
+) -> str:
     """A run of 3 iterations with 4 shards of one prompt each; its id. Waits for a controller that is coming back.
 
-    `poison` replaces every prompt of the first iteration's last shard.
+    `poison` replaces every prompt of the first iteration's last shard, `oracle` the rule that answers,
+    `changes` other top-level fields of the specification.
     """
     prompts = [f"question number {number}?" for number in range(4)]
     if poison is not None:
@@ -39,9 +46,10 @@ def create_run(system: RunningSystem, folder: Path, poison: str | None = None) -
     body = a_spec_body(
         folder,
         prompts={"sets": [{"path": str(file)}]},
-        oracle=RULE,
+        oracle=oracle or RULE,
         shard_size=1,
         evaluation={"prompts": {"path": str(held_out)}, "num_prompts": 1},
+        **changes,
     )
     created: dict[str, Any] = {}
 

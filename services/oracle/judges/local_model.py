@@ -68,7 +68,7 @@ def load(auto_class: Any, spec: ModelSpec, device: str, **kwargs: Any) -> LocalM
 
 def identity(spec: ModelSpec, revision: str, *, transitive: bool) -> JudgeIdentity:
     """The judge's identity: its path names it, weights, tokenizer, template and length limit are its revision."""
-    return JudgeIdentity(id=spec.path, revision=revision, kind=spec.kind, transitive=transitive)
+    return JudgeIdentity(id=spec.path, revision=revision, kind=spec.kind, transitive=transitive, both_orders=True)
 
 
 def batches(sequences: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:

@@ -86,7 +86,7 @@ def build(spec: RulesJudge, device: str) -> Judge:
     if not callable(rule):
         raise JudgeBuildError("entry_point", f"{spec.entry_point} returned {type(rule).__name__}, not a callable")
     revision = _revision(spec, source)
-    identity = JudgeIdentity(id=spec.entry_point, revision=revision, kind="rules", transitive=False)
+    identity = JudgeIdentity(id=spec.entry_point, revision=revision, kind="rules", both_orders=True)
     return Rules(cast(Rule, rule), identity)
 
 

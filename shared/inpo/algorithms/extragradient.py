@@ -17,12 +17,12 @@ def egpo(parameters: Parameters, iteration: int) -> IterationPlan:
     return IterationPlan((HalfStep(pi_t, pi_t, anchor, "squared", eta), HalfStep(half, pi_t, anchor, "squared", eta)))
 
 
-@algorithm(needs={"tau": "strength of the KL to the reference policy, the paper's beta"}, takes=("prox",))
+@algorithm(takes=("tau", "prox"))
 def nash_mp(parameters: Parameters, iteration: int) -> IterationPlan:
     """prox(mu) = argmin -P(pi ≻ mu) + tau KL(pi || ref) + lambda KL(pi || pi_t), at pi_t, then at prox(pi_t).
 
-    lambda is `prox`, 1/2 by default: the Lipschitz constant of P, with which KL to the Nash policy shrinks by
-    1 / (1 + 2 tau) in every iteration. The same plan as EGPO's at eta = tau + lambda.
+    tau is the paper's beta. lambda is `prox`, 1/2 by default: the Lipschitz constant of P, with which KL to the Nash
+    policy shrinks by 1 / (1 + 2 tau) in every iteration. The same plan as EGPO's at eta = tau + lambda.
     """
     eta = parameters.tau + (PROX if parameters.prox is None else parameters.prox)
     return egpo(Parameters(eta=eta, tau=parameters.tau), iteration)

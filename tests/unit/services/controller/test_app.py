@@ -65,6 +65,7 @@ def test_a_created_run_is_active_listed_and_found(app: FastAPI, tmp_path: Path) 
         "done": 0,
         "total": 1,
         "dead": 0,
+        "waiting": None,
     }
     assert run["num_prompts"] == 12
     assert [view["id"] for view in _call(app, "GET", "/v1/runs").json()["runs"]] == [run["id"]]

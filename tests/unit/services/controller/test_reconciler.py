@@ -158,3 +158,31 @@ def test_with_the_duality_gap_a_version_waits_for_those_that_it_meets(tmp_path: 
     assert next_actions(spec, replace(waiting, evaluations=(reference, early, judged))) == [_item("judge", step="e1")]
     concluded = Evaluation(1, Step("e1"), concluded=True)
     assert next_actions(spec, replace(waiting, evaluations=(reference, concluded, judged))) == [Conclude(2)]
+
+
+def test_a_half_step_is_planned_when_the_one_before_it_has_its_weights(spec: RunSpec) -> None:
+    """The commit comes after the last one; what is due is always about the first without weights."""
+    first = Step("half-1", planned=True, num_shards=1, rollouts=frozenset({0}), judged=frozenset({0}))
+    second = Step("half-2")
+    assert next_actions(spec, _observed(half_steps=(first, second))) == [_item("train", step="half-1")]
+    first = replace(first, trained=True)
+    assert next_actions(spec, _observed(half_steps=(first, second))) == [PlanHalfStep(1, 2)]
+    second = replace(second, planned=True, num_shards=1)
+    assert next_actions(spec, _observed(half_steps=(first, second))) == [_item("generate", step="half-2")]
+    second = replace(second, rollouts=frozenset({0}), judged=frozenset({0}), trained=True)
+    assert next_actions(spec, _observed(half_steps=(first, second))) == [Commit(1)]
+
+
+def test_a_half_step_on_another_ones_pairs_is_trained_at_once(spec: RunSpec) -> None:
+    """It has no shards of its own: nothing is sampled or judged anew."""
+    first = Step("half-1", planned=True, num_shards=1, rollouts=frozenset({0}), judged=frozenset({0}), trained=True)
+    second = Step("half-2", planned=True, num_shards=0)
+    assert next_actions(spec, _observed(half_steps=(first, second))) == [_item("train", step="half-2")]
+
+
+def test_a_dead_letter_of_any_half_step_fails_the_run(spec: RunSpec) -> None:
+    first = Step("half-1", planned=True, num_shards=1, trained=True)
+    second = Step("half-2", planned=True, num_shards=1, dead={("generate", 0): "EngineError: gone"})
+    (failed,) = next_actions(spec, _observed(half_steps=(first, second)))
+    assert isinstance(failed, Fail)
+    assert "half-2: generate shard 0 given up: EngineError: gone" in failed.reason

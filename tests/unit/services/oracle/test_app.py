@@ -117,7 +117,8 @@ def test_too_many_comparisons_are_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"items": []}, "items"),
+        ({"order": "random"}, "order"),
+        ({"deadline_s": 0}, "deadline_s"),
         ({"seed": -1}, "seed"),
         ({"unknown": 1}, "unknown"),
         ({"judge": {"kind": "oracle of Delphi"}}, "judge"),

@@ -1,16 +1,18 @@
 """The judge handler: rollouts become judgments, judgments become pairs, and failures become nothing at all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.oracle.judge import Comparison, JudgeUnavailableError, Opinion
 from services.oracle.pool import JudgePool
 from services.oracle.worker import JudgeChangedError, JudgeHandler
 from shared.contracts.records import PreferencePair, Rollout, Verdict
 from shared.contracts.spec import SelectionSpec
 from shared.contracts.work import Attempt, WorkItem
-from shared.runtime.worker import RetryLater
+from shared.runtime.worker import GiveUp, RetryLater
 from shared.store import layout
 from shared.store.artifacts import CorruptArtifactError, DirectoryStore, MissingArtifactError
 from shared.store.tables import create_table, read_skipped, read_table
@@ -246,3 +248,61 @@ def test_a_step_without_plan_rollouts_or_opponent_is_an_error_that_names_it(stor
         handler(item.model_copy(update={"shard": 5}), first_try())
     with pytest.raises(ValueError, match="nothing to judge"):
         handler(put_evaluation(store, 0, [["aa", "aa"]]), first_try())
+
+
+class AwayJudge(FakeJudge):
+    """Answers `answers` batches, then cannot be reached."""
+
+    def __init__(self, answers: int = 0, silent_s: float | None = None) -> None:
+        super().__init__()
+        self._answers = answers
+        self._silent_s = silent_s
+
+    def compare(self, comparisons: Sequence[Comparison]) -> list[Opinion]:
+        if len(self.batches) >= self._answers:
+            raise JudgeUnavailableError("cannot connect", retry_after_s=7.0, silent_s=self._silent_s)
+        return super().compare(comparisons)
+
+
+def waited(waits: int, *, waited_s: float = 0.0, progress: int = 0) -> Attempt:
+    return Attempt(number=1, waits=waits, waited_s=waited_s, progress=progress, deferrals=99)
+
+
+def test_an_unavailable_judge_is_waited_for_however_often_and_nothing_is_stored(store: DirectoryStore) -> None:
+    """Even where all retries (2) are spent. Pauses: at least what the judge wants (7), doubling, at most 60 s."""
+    item, handler = put_half_step(store), a_handler(store, AwayJudge())
+    pauses: list[float] = []
+    for waits in (0, 1, 3, 5, 50):
+        with pytest.raises(RetryLater, match="waiting for the judge: cannot connect") as caught:
+            handler(item, waited(waits))
+        assert not caught.value.counted
+        pauses.append(caught.value.delay_s)
+    assert pauses == [7.0, 7.0, 8.0, 32.0, 60.0]
+    assert not store.exists(layout.judgments(item.step, 0))
+
+
+def test_answers_are_progress_after_which_the_waiting_begins_anew(store: DirectoryStore) -> None:
+    """One batch of four is answered; at progress 4 the outage goes on, at less it is a new one."""
+    item = put_half_step(store)
+    for before, pause_s in ((0, 7.0), (4, 32.0)):
+        with pytest.raises(RetryLater) as caught:
+            a_handler(store, AwayJudge(answers=1))(item, waited(5, waited_s=1e6 * (before == 0), progress=before))
+        assert (caught.value.progress, caught.value.delay_s) == (4, pause_s)
+
+
+def test_an_outage_that_lasts_too_long_is_given_up_with_its_reason(store: DirectoryStore) -> None:
+    """A day is allowed, by default."""
+    item = put_half_step(store)
+    with pytest.raises(RetryLater):
+        a_handler(store, AwayJudge())(item, waited(50, waited_s=86_399.0))
+    with pytest.raises(GiveUp, match=r"unavailable for 86400 s, oracle\.max_outage_s allows 86400 s: cannot connect"):
+        a_handler(store, AwayJudge())(item, waited(50, waited_s=86_400.0))
+
+
+def test_a_judge_that_shows_life_elsewhere_is_waited_for_longer(store: DirectoryStore) -> None:
+    """One shard has waited for two days, and the judge was last seen a minute ago, with another one."""
+    item = put_half_step(store)
+    with pytest.raises(RetryLater):
+        a_handler(store, AwayJudge(silent_s=60.0))(item, waited(50, waited_s=172_800.0))
+    with pytest.raises(GiveUp):
+        a_handler(store, AwayJudge(silent_s=90_000.0))(item, waited(50, waited_s=172_800.0))

@@ -1,3 +1,5 @@
+# torch and transformers are only partly typed.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The in-process engine on tiny real models."""
 
 import json
@@ -7,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM
 
-from services.policy.engine import EngineError, GenerationRequest, Sampling
+from services.policy.engine import EngineError, GenerationRequest, Sampling, SwapRefusedError
 from services.policy.settings import PolicySettings
 from services.policy.transformers_engine import TransformersEngine
+from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import DirectoryStore
 from tests.support import tiny_models
 from tests.support.tiny_models import BOS, EOS, VOCAB_SIZE
@@ -160,3 +166,63 @@ def test_a_prompt_that_cannot_be_continued_is_an_error(
     engine = engine_on(store, tiny_models.make_model(tmp_path / "model", seed=1))
     with pytest.raises(EngineError, match=reason):
         engine.generate([GenerationRequest(prompt, [1])], Sampling(8))
+
+
+def _beside(store: DirectoryStore, tmp_path: Path) -> tuple[TransformersEngine, WeightVersion, Path, Path]:
+    """An engine on one model that holds another one beside it."""
+    live = tiny_models.make_model(tmp_path / "live", seed=1)
+    other = tiny_models.make_model(tmp_path / "other", seed=2)
+    engine = engine_on(store, live)
+    version = tiny_models.publish(store, "run", 1, other)
+    engine.hold(store.path(version.directory), version)
+    return engine, version, live, other
+
+
+def test_every_token_is_drawn_from_the_renormalised_mixture(store: DirectoryStore, tmp_path: Path) -> None:
+    """Replayed by plain forwards of both models: the draw of each step lies in its token's share of the mixture.
+
+    The mixture is held^.3 live^.7, normalised at each token; prompts of unequal length share a batch, so that padding
+    or a cache out of step would show. What is stored are the live policy's own log-probs.
+    """
+    engine, held, live, other = _beside(store, tmp_path)
+    rows = engine.generate_mixed(requests(3), Sampling(8), held, 0.3)
+    for request, row in zip(requests(3), rows, strict=True):
+        for seed, completion in zip(request.seeds, row, strict=True):
+            ids = request.prompt_ids + completion.token_ids
+            mixed = 0.7 * _all_log_probs(live, ids) + 0.3 * _all_log_probs(other, ids)
+            draws = np.random.Generator(np.random.Philox(key=seed)).random(8)
+            for step, token in enumerate(completion.token_ids):
+                weights = np.exp(mixed[len(request.prompt_ids) - 1 + step])
+                cdf = np.cumsum(weights / weights.sum())
+                assert cdf[token] - weights[token] / weights.sum() - 1e-4 <= draws[step] <= cdf[token] + 1e-4
+            direct = tiny_models.direct_log_probs(live, [ids])[0][len(request.prompt_ids) - 1 :]
+            assert completion.log_probs == pytest.approx(direct, abs=1e-4)
+
+
+def test_mixing_with_itself_changes_nothing(store: DirectoryStore, tmp_path: Path) -> None:
+    engine = engine_on(store, tiny_models.make_model(tmp_path / "model", seed=1))
+    version = tiny_models.publish(store, "run", 1, tmp_path / "model")
+    engine.hold(store.path(version.directory), version)
+    mixed = engine.generate_mixed(requests(3), Sampling(8), version, 0.5)
+    plain = engine.generate(requests(3), Sampling(8))
+    assert [[c.token_ids for c in row] for row in mixed] == [[c.token_ids for c in row] for row in plain]
+
+
+def test_what_is_held_is_verified_and_survives_swaps_and_refusals(store: DirectoryStore, tmp_path: Path) -> None:
+    engine, held, live, _ = _beside(store, tmp_path)
+    broken = tiny_models.publish(store, "run", 2, live)
+    (store.path(broken.directory) / "model.safetensors").write_bytes(b"")
+    with pytest.raises(SwapRefusedError):
+        engine.hold(store.path(broken.directory), broken)
+    with pytest.raises(EngineError, match=r"asked to mix with run/v2@.*, but run/v1@.* is held"):
+        engine.generate_mixed(requests(1), Sampling(4), broken, 0.5)
+    later = tiny_models.publish(store, "run", 3, live)
+    engine.swap_weights(store.path(later.directory), later)
+    assert len(engine.generate_mixed(requests(1), Sampling(4), held, 0.5)) == len(PROMPTS)
+
+
+def _all_log_probs(directory: Path, ids: list[int]) -> NDArray[np.float64]:
+    """Log p [T, V] after every token, by one plain forward."""
+    model = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32).eval()
+    with torch.no_grad():
+        return torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0], dim=-1).double().numpy()

@@ -7,6 +7,7 @@ import pytest
 
 from services.trainer.errors import NoPairsError, WrongPolicyError
 from services.trainer.pairs import Pairs, read_pairs
+from shared.contracts.plans import UniformMixtureWeights
 from shared.contracts.records import PreferencePair, Skipped
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.weights import WeightVersion
@@ -119,3 +120,44 @@ def test_equal_work_has_an_equal_digest(store: DirectoryStore, version: WeightVe
     copy = tiny_models.publish(other, "run", 0, tmp_path / "model")
     changed = [pairs[0], pairs[1].model_copy(update={"preference": 0.5})]
     assert read(other, copy, *changed).digest() != first.digest()
+
+
+def test_pairs_of_a_mixture_tell_the_version_of_each_response(store: DirectoryStore, version: WeightVersion) -> None:
+    """Versions 0 and 1 are in the mixture, 2 is not."""
+    other = version.model_copy(update={"number": 1, "digest": "1" * 64})
+    mixed = pair("m", 1, 1, 1).model_copy(update={"rejected_version": 1})
+    item = tiny_training.put_half_step(store, version, [mixed, mixed])
+    plan = tiny_training.read_plan(store, item)
+    both = plan.model_copy(update={"mixture": UniformMixtureWeights(versions=[version, other])})
+    assert read_pairs(store, item.step, both).sampled_by.tolist() == [0, 0, 1, 1]
+    with pytest.raises(WrongPolicyError, match="prompt m was sampled by version 1, the plan samples from run/v0"):
+        read_pairs(store, item.step, plan)
+
+
+def test_win_rates_are_read_where_the_loss_needs_them_and_missed_where_they_are_not_there(
+    store: DirectoryStore, version: WeightVersion
+) -> None:
+    rated = pair("r", 1, 1, 1).model_copy(update={"chosen_win_rate": 0.75, "rejected_win_rate": 0.25})
+    item = tiny_training.put_half_step(store, version, [rated, rated])
+    plan = tiny_training.read_plan(store, item)
+    assert read_pairs(store, item.step, plan).win_rates is None
+    wanting = plan.model_copy(update={"win_rates": True})
+    found = read_pairs(store, item.step, wanting).win_rates
+    assert found is not None
+    assert found.tolist() == [0.75, 0.75, 0.25, 0.25]
+    bare = tiny_training.put_half_step(store, version, [pair("b", 1, 1, 1)], iteration=2)
+    with pytest.raises(CorruptArtifactError, match="win rates, which these pairs do not have"):
+        read_pairs(store, bare.step, wanting)
+
+
+def test_the_work_has_another_name_when_a_version_or_a_win_rate_changes(
+    store: DirectoryStore, version: WeightVersion
+) -> None:
+    """So a checkpoint of other work is never taken up."""
+    names: set[str] = set()
+    for number, changes in enumerate(({}, {"chosen_win_rate": 0.5}, {"chosen_win_rate": 0.6}), start=1):
+        rated = pair("r", 1, 1, 1).model_copy(update={"rejected_win_rate": 0.1, "chosen_win_rate": 0.1} | changes)
+        item = tiny_training.put_half_step(store, version, [rated], iteration=number)
+        plan = tiny_training.read_plan(store, item).model_copy(update={"win_rates": True})
+        names.add(read_pairs(store, item.step, plan).digest())
+    assert len(names) == 3

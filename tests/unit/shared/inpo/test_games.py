@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.inpo.games import Game, kl, softmax
+from shared.inpo.games import FiniteGame, kl, multiplayer_duality_gap, softmax
 from tests.support.games import REFERENCE, a_cycle, a_random_game, a_random_policy
 
 
@@ -70,7 +70,7 @@ def test_no_random_policy_beats_the_best_response(tau: float) -> None:
 def test_the_best_response_without_regularisation_is_the_limit_of_small_tau() -> None:
     """Against response 2 alone, response 1 wins most often; ties share as the reference does."""
     np.testing.assert_allclose(a_cycle(0.9, 0.8, 0.6, 0.0).best_response([0, 1, 0]), [1, 0, 0])
-    tied = Game([[0.5, 0.5, 0.9], [0.5, 0.5, 0.9], [0.1, 0.1, 0.5]], REFERENCE, 0.0)
+    tied = FiniteGame([[0.5, 0.5, 0.9], [0.5, 0.5, 0.9], [0.1, 0.1, 0.5]], REFERENCE, 0.0)
     np.testing.assert_allclose(tied.best_response(REFERENCE), [2 / 3, 1 / 3, 0])
 
 
@@ -87,38 +87,112 @@ def test_a_policy_that_never_gives_some_response_has_a_gap() -> None:
 def test_the_nash_policy_is_its_own_best_response(tau: float, seed: int) -> None:
     game = a_random_game(5, tau, seed)
     nash = game.nash()
-    assert game.nash_residual(nash) <= 1e-10
+    assert game.nash_residual(nash) <= 1e-12
     np.testing.assert_allclose(game.best_response(nash), nash, rtol=1e-9)
     assert abs(game.duality_gap(nash)) < 1e-14
 
 
 def test_the_nash_policy_of_indifferent_judges_is_the_reference() -> None:
-    game = Game(np.full((3, 3), 0.5), REFERENCE, 0.1)
+    game = FiniteGame(np.full((3, 3), 0.5), REFERENCE, 0.1)
     np.testing.assert_allclose(game.nash(), REFERENCE)
 
 
 def test_the_nash_policy_of_a_transitive_game_of_two_solves_its_equation() -> None:
     """P = .9, ref = 1/2 each, tau = 1: log(p / (1-p)) = P(1 > pi) - P(2 > pi) = .4 whatever pi is."""
-    game = Game([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], 1.0)
+    game = FiniteGame([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], 1.0)
     assert game.nash()[0] == pytest.approx(1 / (1 + math.exp(-0.4)))
 
 
 def test_a_game_of_one_response_is_over() -> None:
-    game = Game([[0.5]], [1.0], 0.1)
+    game = FiniteGame([[0.5]], [1.0], 0.1)
     np.testing.assert_allclose(game.nash(), [1.0])
     assert game.duality_gap([1.0]) == pytest.approx(0.0)
     assert game.stability_threshold() == pytest.approx(0.05)
 
 
-def test_without_tau_no_nash_policy_is_promised() -> None:
-    with pytest.raises(ValueError, match="the Nash policy needs tau > 0"):
-        a_cycle(0.9, 0.8, 0.6, 0.0).nash()
+@pytest.mark.parametrize(
+    ("game", "nash"),
+    [
+        (a_cycle(0.9, 0.8, 0.6, 0.0), [0.3 / 0.8, 0.1 / 0.8, 0.4 / 0.8]),
+        (FiniteGame([[0.5, 0.9], [0.1, 0.5]], [0.01, 0.99], 0.0), [1.0, 0.0]),
+        (FiniteGame(np.full((3, 3), 0.5), REFERENCE, 0.0), REFERENCE),
+        (FiniteGame([[0.5]], [1.0], 0.0), [1.0]),
+    ],
+)
+def test_without_tau_a_nash_policy_of_the_unregularised_game_is_found(game: FiniteGame, nash: Sequence[float]) -> None:
+    """A cycle with margins a, b, c (.4, .3, .1) has the Nash policy (b, c, a) / (a + b + c)."""
+    assert game.duality_gap(game.nash()) <= 1e-12
+    np.testing.assert_allclose(game.nash(), nash, atol=1e-9)
 
 
-def test_a_nash_policy_beyond_the_precision_of_numbers_is_an_error() -> None:
-    """A residual of 1e-30 does not exist in float64."""
-    with pytest.raises(ArithmeticError, match="the Nash policy was not found to 1e-30"):
-        a_cycle(0.9, 0.8, 0.6, 1.0).nash(tol=1e-30)
+@pytest.mark.parametrize("seed", range(8))
+def test_without_tau_nobody_beats_the_nash_policy_of_a_random_game(seed: int) -> None:
+    """Games of certain winners, too: half of them are tournaments."""
+    game = a_random_game(9, 0.0, seed)
+    preference = np.where(game.preference == 0.5, 0.5, game.preference > 0.5) if seed % 2 else game.preference
+    nash = FiniteGame(preference, game.reference, 0.0).nash()
+    assert float((preference @ nash).max()) <= 0.5 + 1e-12
+
+
+@pytest.mark.parametrize("tau", [1e-11, 1e-9, 1e-6, 1e-4])
+def test_tiny_tau_is_solved_to_the_precision_of_numbers(tau: float) -> None:
+    """An error of an epsilon in P pi is one of epsilon / tau in log pi."""
+    for game in (a_cycle(0.9, 0.8, 0.6, tau), a_random_game(30, tau, 3)):
+        assert game.nash_residual(game.nash()) <= 16 * 2.3e-16 / tau
+        assert game.duality_gap(game.nash()) <= 1e-14
+
+
+def test_a_reference_that_hardly_ever_gives_the_winners_is_no_obstacle() -> None:
+    """The Nash policy of tau = .0025 gives what the reference gives once in 1e30 times."""
+    reference = np.array([1.0 - 7e-30, *[1e-30] * 7])
+    game = FiniteGame(a_random_game(8, 0.1, 5).preference, reference, 0.0025)
+    assert game.nash_residual(game.nash()) <= 2e-12
+    assert game.nash()[0] < 0.9
+
+
+def test_games_of_hundreds_of_responses_are_solved() -> None:
+    game = a_random_game(300, 0.05, 6)
+    assert game.nash_residual(game.nash()) <= 1e-12
+
+
+def test_the_nash_policy_is_found_once_and_cannot_be_changed() -> None:
+    game = a_cycle(0.9, 0.8, 0.6, 0.1)
+    assert game.nash() is game.nash()
+    with pytest.raises(ValueError, match="read-only"):
+        game.nash()[0] = 1.0
+
+
+def test_kl_to_nash_is_the_kl_of_the_nash_policy_from_the_policy() -> None:
+    game = a_cycle(0.9, 0.8, 0.6, 0.1)
+    assert game.kl_to_nash(REFERENCE) == pytest.approx(kl(game.nash(), REFERENCE))
+    assert game.kl_to_nash(game.nash()) == 0.0
+    assert game.kl_to_nash([1.0, 0.0, 0.0]) == math.inf
+
+
+def test_without_tau_no_constant_step_is_stable_and_no_residual_is_defined() -> None:
+    game = a_cycle(0.9, 0.8, 0.6, 0.0)
+    assert game.stability_threshold() == math.inf
+    with pytest.raises(ValueError, match="the residual needs tau > 0"):
+        game.nash_residual(REFERENCE)
+
+
+def test_the_multiplayer_gap_of_equal_players_is_the_two_player_gap() -> None:
+    game, policy = a_random_game(5, 0.1, 7), a_random_policy(5, 8)
+    for num in (2, 3, 5):
+        assert multiplayer_duality_gap(game, [policy] * num) == pytest.approx(game.duality_gap(policy))
+    assert multiplayer_duality_gap(game, [game.nash()] * 3) == pytest.approx(0.0, abs=1e-14)
+
+
+def test_the_multiplayer_gap_is_that_of_the_player_who_gains_most_by_leaving() -> None:
+    """Without tau, a cycle 1 > 2 > 3 > 1 with .9, .8, .6, players 1, 1 and 2.
+
+    The others of a player 1 are (1/2, 1/2): responses win .7, .3, (.6 + .2)/2 = .4 of them, so that player has the
+    best one. The others of player 2 are both 1: it wins .1, the best (3) would .6: 2 · .5 = 1.
+    """
+    game = a_cycle(0.9, 0.8, 0.6, 0.0)
+    assert multiplayer_duality_gap(game, [[1, 0, 0], [1, 0, 0], [0, 1, 0]]) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="at least two players, not 1"):
+        multiplayer_duality_gap(game, [REFERENCE])
 
 
 def test_kl_is_zero_for_equals_infinite_outside_the_support_and_by_hand_elsewhere() -> None:
@@ -134,13 +208,14 @@ def test_softmax_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preferences", "reference", "tau", "message"),
+    ("preference", "reference", "tau", "message"),
     [
-        ([[0.5, 0.9], [0.2, 0.5]], [0.5, 0.5], 0.1, r"preferences must satisfy P \+ P\^T = 1"),
-        ([[0.6, 0.9], [0.1, 0.5]], [0.5, 0.5], 0.1, r"preferences must satisfy P \+ P\^T = 1"),
-        ([[0.5, 1.2], [-0.2, 0.5]], [0.5, 0.5], 0.1, r"preferences must be probabilities in \[0, 1\]"),
-        ([[0.5, math.nan], [0.1, 0.5]], [0.5, 0.5], 0.1, r"preferences must be probabilities in \[0, 1\]"),
-        ([[0.5, 0.9]], [0.5, 0.5], 0.1, "preferences must be a square matrix"),
+        ([[0.5, 0.9], [0.2, 0.5]], [0.5, 0.5], 0.1, r"preference must satisfy P \+ P\^T = 1"),
+        ([[0.6, 0.9], [0.1, 0.5]], [0.5, 0.5], 0.1, r"preference must satisfy P \+ P\^T = 1"),
+        ([[0.5, 1.2], [-0.2, 0.5]], [0.5, 0.5], 0.1, r"preference must be probabilities in \[0, 1\]"),
+        ([[0.5, math.nan], [0.1, 0.5]], [0.5, 0.5], 0.1, r"preference must be probabilities in \[0, 1\]"),
+        ([["a", 0.9], [0.1, 0.5]], [0.5, 0.5], 0.1, "preference must be an array of numbers"),
+        ([[0.5, 0.9]], [0.5, 0.5], 0.1, "preference must be a square matrix"),
         ([[0.5]], [0.5, 0.5], 0.1, "reference must hold 1 probabilities"),
         ([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.4], 0.1, "reference must be probabilities that sum to 1"),
         ([[0.5, 0.9], [0.1, 0.5]], [math.nan, 0.5], 0.1, "reference must be probabilities that sum to 1"),
@@ -150,10 +225,10 @@ def test_softmax_does_not_overflow() -> None:
     ],
 )
 def test_what_is_no_game_is_refused_by_name(
-    preferences: Sequence[Sequence[float]], reference: Sequence[float], tau: float, message: str
+    preference: Sequence[Sequence[object]], reference: Sequence[float], tau: float, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        Game(preferences, reference, tau)
+        FiniteGame(preference, reference, tau)  # pyright: ignore[reportArgumentType]
 
 
 def test_what_is_no_policy_is_refused() -> None:
@@ -163,21 +238,10 @@ def test_what_is_no_policy_is_refused() -> None:
         a_cycle(0.9, 0.8, 0.6, 0.1).win_rates([0.5, 0.5, 0.5])
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.05, math.nan])
-def test_a_step_outside_zero_to_eta_is_refused(eta: float) -> None:
-    with pytest.raises(ValueError, match=r"eta must be positive and at least tau = 0\.1"):
-        a_cycle(0.9, 0.8, 0.6, 0.1).inpo_step(REFERENCE, eta)
-
-
-def test_an_anchored_step_needs_a_positive_eta() -> None:
-    with pytest.raises(ValueError, match="eta must be positive"):
-        a_cycle(0.9, 0.8, 0.6, 0.1).anchored_step([0.0, 0.0, 0.0], REFERENCE, 0.0)
-
-
 def test_a_game_cannot_be_changed_behind_its_back() -> None:
     preferences = np.array([[0.5, 0.9], [0.1, 0.5]])
-    game = Game(preferences, [0.5, 0.5], 0.1)
+    game = FiniteGame(preferences, [0.5, 0.5], 0.1)
     preferences[0, 1] = 0.0
-    assert game.preferences[0, 1] == 0.9
+    assert game.preference[0, 1] == 0.9
     with pytest.raises(ValueError, match="read-only"):
-        game.preferences[0, 1] = 0.0
+        game.preference[0, 1] = 0.0

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shared.inpo.objective import (
+    Responses,
     anchored_margin,
     anchored_squared_loss,
     logistic_loss,
@@ -188,3 +189,48 @@ def test_unshifted_targets_are_refused() -> None:
     """The commonest mistake: T logits for T - 1 targets."""
     with pytest.raises(ValueError, match="logits must be B x T x V, targets and mask B x T"):
         token_log_probs(torch.zeros(1, 4, 3), torch.zeros(1, 3, dtype=torch.long))
+
+
+def test_sppos_loss_is_the_mean_of_both_responses_squared_distances() -> None:
+    """Log-ratios to pi_t of .5 and -.25, win rates .8 and .3, eta = .5: targets .6 and -.4.
+
+    ((.5 - .6)^2 + (-.25 + .4)^2) / 2 = (.01 + .0225) / 2 = .01625; the margin .75 aims at (.8 - .3) / .5 = 1.
+    """
+    responses = Responses(torch.stack([of(0.8), of(0.3)]), of(-0.25))
+    result = pair_losses("win_rate_squared", 0.5, of(1.75), [(1.0, of(1.0))], of(0.5), responses)
+    torch.testing.assert_close(result.loss, of(0.01625))
+    torch.testing.assert_close(result.margin, of(0.75))
+    torch.testing.assert_close(result.target, of(1.0))
+
+
+def test_dnos_loss_is_a_cross_entropy_with_the_difference_of_win_rates() -> None:
+    """Win rates .8 and .3: label sigma(.5). eta h = .5 · 2 = 1: cross-entropy of sigma(1); smallest at h = .5 / eta."""
+    responses = Responses(torch.stack([of(0.8), of(0.3)]))
+    label = 1.0 / (1.0 + math.exp(-0.5))
+    result = pair_losses("win_rate_logistic", 0.5, of(2.0), [], of(0.0), responses)
+    expected = label * math.log1p(math.exp(-1.0)) + (1.0 - label) * math.log1p(math.e)
+    torch.testing.assert_close(result.loss, of(expected))
+    torch.testing.assert_close(result.target, of(1.0))
+
+
+@pytest.mark.parametrize("loss", ["win_rate_squared", "win_rate_logistic"])
+def test_losses_of_win_rates_do_not_read_the_pairs_own_comparison(loss: LossName) -> None:
+    responses = Responses(torch.stack([of(0.8), of(0.3)]), of(0.1))
+    one, other = (pair_losses(loss, 0.5, of(2.0), [], of(answer), responses).loss for answer in (0.0, 1.0))
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("loss", ["win_rate_squared", "win_rate_logistic"])
+def test_losses_of_win_rates_say_what_they_lack(loss: LossName) -> None:
+    with pytest.raises(ValueError, match=f"the loss {loss} needs the win rates of both responses"):
+        pair_losses(loss, 0.5, of(2.0), [], of(1.0))
+    with pytest.raises(ValueError, match=r"responses\.win_rates must be 2 x 1, not"):
+        pair_losses(loss, 0.5, of(2.0), [], of(1.0), Responses(of(0.8, 0.3), of(0.1)))
+
+
+def test_sppos_loss_needs_the_rejected_responses_log_ratio() -> None:
+    rates = torch.stack([of(0.8), of(0.3)])
+    with pytest.raises(ValueError, match="needs the rejected responses' own log-ratios"):
+        pair_losses("win_rate_squared", 0.5, of(2.0), [], of(1.0), Responses(rates))
+    with pytest.raises(ValueError, match=r"responses\.rejected must have one entry a pair"):
+        pair_losses("win_rate_squared", 0.5, of(2.0), [], of(1.0), Responses(rates, of(0.1, 0.2)))

@@ -188,7 +188,6 @@ def test_sppo_and_dno_learn_from_win_rates_and_are_anchored_to_pi_t_alone() -> N
         ("iterative_dpo", Parameters(), "iterative_dpo needs `beta`"),
         ("iterative_dpo", Parameters(beta=0.1, eta=0.5), "`eta` is a parameter of .*, not of iterative_dpo"),
         ("online_ipo", Parameters(), "online_ipo needs `tau`"),
-        ("nash_mp", Parameters(), "nash_mp needs `tau`"),
         ("mnpo", Parameters(eta=0.5, tau=0.1, ratio=0.3), "give one of `tau` and `ratio`"),
         ("bogus", Parameters(), "`name` must be one of dno, egpo, inpo, .*, not bogus"),
     ],

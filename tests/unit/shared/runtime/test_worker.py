@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 
 from shared.contracts.records import DeadLetter, Intent
 from shared.contracts.work import Attempt, Event, WorkItem
-from shared.runtime.worker import EXIT_DEADLINE, Handler, Limits, RetryLater, Worker
+from shared.runtime.worker import EXIT_DEADLINE, GiveUp, Handler, Limits, RetryLater, Worker
 from shared.store import layout
 from shared.store.artifacts import create_model, read_model
 from shared.store.memory import MemoryStore
-from shared.store.queue import Claim
+from shared.store.queue import Claim, QueueUnavailableError
 from tests.support.unreliable_queue import UnreliableQueue
 from tests.support.work import RUN, STEP, work_item
 
@@ -128,15 +128,36 @@ def test_a_dead_letter_names_failures_and_deaths() -> None:
     assert "died once" in letter.reasons[2]
 
 
-@pytest.mark.parametrize("error", [RetryLater(5.0, "judge down"), OSError(errno.ENOSPC, "disk full")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RetryLater(5.0, "judge down"),
+        OSError(errno.ENOSPC, "disk full"),
+        QueueUnavailableError("connection refused"),
+    ],
+)
 def test_what_something_outside_is_to_blame_for_counts_no_try(error: Exception) -> None:
     bench = Bench(raising(error))
     bench.work(bench.queue.take(work_item()))
-    for deferrals in range(1, 6):
+    for waits in range(1, 6):
         claim = bench.queue.take_again()
-        assert (claim.attempt.number, claim.attempt.deferrals) == (1, deferrals)
+        assert (claim.attempt.number, claim.attempt.deferrals, claim.attempt.waits) == (1, 0, waits)
         bench.work(claim)
     assert not bench.store.exists(DEAD)
+
+
+def test_what_something_outside_fails_on_is_counted_apart_from_tries_and_from_waits() -> None:
+    bench = Bench(raising(RetryLater(5.0, "the judge fails on this", counted=True)))
+    bench.work(bench.queue.take(work_item()))
+    claim = bench.queue.take_again()
+    assert (claim.attempt.number, claim.attempt.deferrals, claim.attempt.waits) == (1, 1, 0)
+
+
+def test_giving_up_is_a_dead_letter_at_once() -> None:
+    bench = Bench(raising(GiveUp("the judge has been away for a day")))
+    bench.work(bench.queue.take(work_item()))
+    assert bench.letter() == DeadLetter(item=work_item().id, attempts=1, reasons=["the judge has been away for a day"])
+    assert bench.queue.outstanding(RUN) == set()
 
 
 @pytest.mark.parametrize("action", ["cancel", "failed"])

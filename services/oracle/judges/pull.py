@@ -1,0 +1,75 @@
+"""Judges that fetch their questions: people, labelling tools, programs behind a firewall.
+
+Asking is putting up: the question becomes an artifact, its id goes on the board, and the shard waits without holding a
+thread. The answer arrives at `POST /v1/comparisons/{id}/verdict`, which keeps it where the next try looks for it.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from services.oracle.judge import Comparison, JudgeUnavailableError, Opinion, failure
+from services.oracle.keeping import NUM_WRITERS, Keep
+from shared.contracts.judging import JudgeIdentity, OpenComparison
+from shared.contracts.spec import PullJudge
+from shared.store import layout
+from shared.store.artifacts import ArtifactStore, create_model
+from shared.store.board import Board
+
+# Looking for verdicts is cheap, and rounds of a tournament wait for each other.
+LONGEST_PAUSE_S = 5.0
+
+
+class PulledJudge:
+    """See `Asker`. Never answers by itself: it waits, or hands over what the judge said it cannot answer."""
+
+    def __init__(self, spec: PullJudge, store: ArtifactStore, board: Board) -> None:
+        self._spec = spec
+        self._store = store
+        self._board = board
+        self._written: set[str] = set()
+
+    def identity(self) -> JudgeIdentity:
+        """See `Judge.identity`."""
+        return pull_identity(self._spec.name, self._spec.revision)
+
+    def ask(self, questions: Mapping[str, Comparison], keep: Keep) -> Mapping[str, Opinion]:
+        """See `Asker.ask`. `JudgeUnavailableError` until each question has its verdict or its failure."""
+        del keep  # verdicts are kept by whoever receives them
+        self._write({key: asked for key, asked in questions.items() if key not in self._written})
+        place = board_name(self._spec.name, self._spec.revision)
+        failed = self._board.put(place, list(questions))
+        if len(failed) == len(questions):
+            self._board.forget(place, list(failed))
+            self._written.difference_update(questions)
+            return {key: failure(reason, 0.0) for key, reason in failed.items()}
+        counts = self._board.counts(place)
+        waited_for = len(questions) - len(failed)
+        reason = f"{place} has {waited_for} comparisons of this shard to answer ({counts.leased} leased in all)"
+        raise JudgeUnavailableError(reason, longest_pause_s=LONGEST_PAUSE_S, silent_s=counts.silent_s)
+
+    def _write(self, questions: Mapping[str, Comparison]) -> None:
+        def write(entry: tuple[str, Comparison]) -> None:
+            key, asked = entry
+            comparison = OpenComparison(
+                id=key,
+                judge=self._spec.name,
+                judge_revision=self._spec.revision,
+                prompt=list(asked.prompt),
+                first=asked.first,
+                second=asked.second,
+            )
+            create_model(self._store, layout.comparison(key), comparison)
+
+        with ThreadPoolExecutor(NUM_WRITERS) as writers:
+            list(writers.map(write, questions.items()))
+        self._written.update(questions)
+
+
+def pull_identity(name: str, revision: str) -> JudgeIdentity:
+    """Who answers the comparisons of a board."""
+    return JudgeIdentity(id=name, revision=revision, kind="pull")
+
+
+def board_name(name: str, revision: str) -> str:
+    """The board that a judge fetches from: another revision is another judge."""
+    return f"{name}@{revision}"

@@ -1,0 +1,42 @@
+"""Connections to Redis, and what every user of one sees when it is lost."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, ResponseError
+from redis.retry import Retry
+
+from shared.store.queue import QueueUnavailableError
+
+SOCKET_TIMEOUT_S = 10.0
+# Redis is up and refuses: its disk is full, its memory is full, or it is a replica that waits to be promoted.
+REFUSALS = ("MISCONF", "OOM", "READONLY", "MASTERDOWN", "LOADING")
+
+
+def connect(url: str) -> Any:
+    """A client that threads may share. Never retries by itself: callers know what may be done twice."""
+    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+        url,
+        protocol=2,
+        decode_responses=True,
+        encoding_errors="replace",
+        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_connect_timeout=2.0,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+@contextmanager
+def available() -> Generator[None]:
+    """`QueueUnavailableError` when what is called inside finds Redis lost or refusing."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, BusyLoadingError) as error:
+        raise QueueUnavailableError(str(error)) from error
+    except ResponseError as error:
+        if any(word in str(error) for word in REFUSALS):
+            raise QueueUnavailableError(str(error)) from error
+        raise
