@@ -44,8 +44,7 @@ class JudgeHandler:
         `RetryLater`, not counted, while the judge is unavailable; `GiveUp` once that lasts for `max_outage_s`.
         """
         plan = self._plan(item)
-        of_reference = isinstance(plan, EvaluationPlan) and plan.version == plan.reference
-        if isinstance(plan, BasePlan) or (of_reference and plan.duality_gap is None):
+        if isinstance(plan, BasePlan) or (isinstance(plan, EvaluationPlan) and _alone(plan)):
             raise ValueError(f"{item.step}: a step of type {plan.type} without an opponent has nothing to judge")
         with span("judge", run=item.run, step=item.step, shard=item.shard):
             try:
@@ -162,6 +161,11 @@ def pin_judge(store: ArtifactStore, run: str, identity: JudgeIdentity) -> None:
             f"run {run} was judged by {pinned.id} at {pinned.revision}, this is {identity.id} at {identity.revision}: "
             "restore that judge, or start a new run"
         )
+
+
+def _alone(plan: EvaluationPlan) -> bool:
+    """The reference policy has no opponent, but for the duality gap: there its responses meet one another."""
+    return plan.version == plan.reference and plan.duality_gap is None
 
 
 def _summary(verdicts: list[Verdict]) -> dict[str, Any]:
