@@ -21,15 +21,28 @@ def show(spec: RunSpec, report: Report, console: Console) -> None:
         f"  iteration   {responses} responses of at most {sampling.max_new_tokens} tokens, "
         f"at most {report.pairs_per_iteration} pairs ({spec.selection.method}), {spec.iterations} iterations",
         f"  algorithm   {algorithm.name}, {_parameters(spec)}",
+        *_gap_lines(spec, report),
         f"  judge       {spec.oracle.judge.kind}, {spec.oracle.answers} answers",
     ]
     console.print("\n".join(lines), markup=False, soft_wrap=True)
+    for warning in report.warnings:
+        text = f"  warning     {warning.field}: {warning.message}"
+        console.print(text, markup=False, soft_wrap=True, style="bold yellow")
     for item in report.skipped[:_SHOWN]:
         console.print(f"  skipped     {item.id}: {item.reason}", markup=False, soft_wrap=True, style="yellow")
     if len(report.skipped) > _SHOWN:
         console.print(f"  skipped     and {len(report.skipped) - _SHOWN} more", style="yellow")
     for item in report.unchecked:
         console.print(f"  unchecked   {item}", markup=False, soft_wrap=True, style="dim")
+
+
+def _gap_lines(spec: RunSpec, report: Report) -> list[str]:
+    """The oracle cost of the duality gap, which grows with the square of the responses."""
+    gap, num = spec.evaluation.duality_gap, spec.evaluation.num_responses
+    if gap is None:
+        return []
+    most = report.num_held_out * num * (num + gap.num_earlier_versions)
+    return [f"  gap         at most {most:,} comparisons for each weight version, of different texts only"]
 
 
 def _parameters(spec: RunSpec) -> str:

@@ -109,6 +109,8 @@ def run(
         api = connect(url, state_dir, api_key_file)
         created = api.create_run(spec)
         typer.echo(f"{created.id} is {created.state}: {created.num_prompts} prompts, {created.num_skipped} skipped")
+        for warning in created.warnings:
+            typer.secho(f"warning: {warning.field}: {warning.message}", fg="yellow", err=True)
         if watch:
             watch_to_the_end(api, created.id)
         else:

@@ -1,6 +1,6 @@
 """Runs, iterations, weights and samples as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +17,7 @@ STATE_STYLES = {
     "paused": "yellow",
     "queued": "dim",
 }
+SHIFTS = ("chosen_log_prob_shift", "rejected_log_prob_shift")
 _SAMPLE_CHARACTERS = 400
 
 
@@ -60,6 +61,52 @@ def iteration_cells(row: IterationView) -> list[str | Text]:
         f"{metrics['seconds']:.1f}" if "seconds" in metrics else "",
         Text("; ".join(evaluation.warnings) if evaluation is not None else "", style="bold yellow"),
     ]
+
+
+def measurements_table(rows: Sequence[IterationView]) -> Table:
+    """What training did in each iteration; shared.contracts.metrics says what each figure is."""
+    table = _table(
+        "iteration", "h", "target", "h > 0", "|D|", "chosen", "rejected", "KL to last", "identical", "dropped"
+    )
+    table.caption = (
+        "h: margin over the anchor, mean; |D|: mean log-ratio of the pairs; chosen, rejected: change of log pi"
+    )
+    table.caption_justify = "left"
+    for row in rows:
+        if row.commit is not None:
+            metrics, evaluation = row.commit.metrics, row.evaluation
+            table.add_row(
+                str(row.iteration),
+                *(_number(metrics, name) for name in ("margin_mean", "target_mean")),
+                _share(metrics, "margin_positive_share"),
+                *(_number(metrics, name) for name in ("log_ratio_abs_mean", *SHIFTS)),
+                estimate(evaluation.kl_to_previous, digits=2) if evaluation is not None else "…",
+                _share(metrics, "identical_pair_share"),
+                Text(", ".join(f"{count} x {reason}" for reason, count in row.commit.dropped.items())),
+            )
+    return table
+
+
+def gap_table(rows: Sequence[IterationView]) -> Table:
+    """The duality gap of each weight version that it was measured of."""
+    table = _table(
+        "iteration", "duality gap", "at least", "proven by", "effective samples", "comparisons", "no estimate"
+    )
+    table.caption = "distance from the Nash policy, which has gap 0; 95 % intervals"
+    table.caption_justify = "left"
+    for row in rows:
+        gap = row.evaluation.duality_gap if row.evaluation is not None else None
+        if gap is not None:
+            table.add_row(
+                str(row.iteration) if row.commit is not None else "0 (reference)",
+                estimate(gap.estimate),
+                f"{gap.lower_bound.low:.3f}" if gap.lower_bound is not None else "",
+                Text(gap.found_by or ""),
+                f"{gap.effective_samples:.1f}" if gap.effective_samples is not None else "",
+                f"{gap.num_comparisons:,}",
+                Text(gap.refusal or "", style="yellow"),
+            )
+    return table
 
 
 def weights_table(weights: Sequence[WeightsView], promoted: WeightVersion | None = None) -> Table:
@@ -132,6 +179,14 @@ def estimate(value: Estimate | None, digits: int = 3) -> str:
     if value is None:
         return ""
     return f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def _number(metrics: Mapping[str, float], name: str) -> str:
+    return f"{metrics[name]:.3g}" if name in metrics else ""
+
+
+def _share(metrics: Mapping[str, float], name: str) -> str:
+    return f"{metrics[name]:.1%}" if name in metrics else ""
 
 
 def _table(*columns: str) -> Table:

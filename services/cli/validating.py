@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.cli.failures import SpecError
+from services.controller.advice import advice
 from services.controller.checks import check_models
 from services.controller.prompts import InvalidSpecError, load_prompts
 from services.oracle.judge import JudgeBuildError
@@ -12,18 +13,23 @@ from services.oracle.judges import rules
 from services.policy.prompts import Renderer, Tokenizer, prompt_limit
 from services.policy.worker import context_of
 from shared.contracts.records import Prompt, Skipped
+from shared.contracts.runs import Advice
 from shared.contracts.spec import RunSpec, judges_of
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run would do. `skipped` are inputs that it would leave out; `unchecked` is what only running can tell."""
+    """What a run would do.
+
+    `skipped` are inputs that it would leave out; `unchecked` is what only running can tell; `warnings` are theory's.
+    """
 
     num_train: dict[int, int]
     num_held_out: int
     pairs_per_iteration: int
     skipped: list[Skipped]
     unchecked: list[str] = field(default_factory=list[str])
+    warnings: list[Advice] = field(default_factory=list[Advice])
 
 
 def check(spec: RunSpec) -> Report:
@@ -43,6 +49,7 @@ def check(spec: RunSpec) -> Report:
         pairs_per_iteration=_most_pairs(spec, min(sets.values())),
         skipped=skipped,
         unchecked=unchecked,
+        warnings=advice(spec),
     )
 
 

@@ -8,7 +8,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from services.cli.client import Api
 from services.cli.failures import ApiError
-from services.cli.tables import facts_table, iteration_text, iterations_table, samples_table
+from services.cli.tables import (
+    estimate,
+    facts_table,
+    gap_table,
+    iteration_text,
+    iterations_table,
+    measurements_table,
+    samples_table,
+)
+from shared.contracts.records import DualityGap
 from shared.contracts.runs import IterationView, RunDetail
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -54,6 +63,12 @@ def show_end(api: Api, view: RunDetail, console: Console) -> None:
     console.print(facts_table(view))
     console.print()
     console.print(iterations_table(rows))
+    if any(row.commit is not None for row in rows):
+        console.print()
+        console.print(measurements_table(rows))
+    if any(row.evaluation is not None and row.evaluation.duality_gap is not None for row in rows):
+        console.print()
+        console.print(gap_table(rows))
     measured = [row.evaluation for row in rows if row.evaluation is not None and row.evaluation.samples]
     if measured:
         console.print()
@@ -85,9 +100,17 @@ def _line(row: IterationView) -> str:
             parts.append(f"win rate {win.mean:.3f} [{win.low:.3f}, {win.high:.3f}]{kl}")
         else:
             parts.append("measured")
+        parts += [_gap(evaluation.duality_gap)] if evaluation.duality_gap is not None else []
         parts.append(f"{evaluation.mean_response_tokens:.0f} tokens a response")
         parts += [f"WARNING {warning}" for warning in evaluation.warnings]
     return " · ".join(parts)
+
+
+def _gap(gap: DualityGap) -> str:
+    if gap.estimate is not None:
+        return f"duality gap {estimate(gap.estimate)}"
+    bound = f"at least {gap.lower_bound.low:.3f}" if gap.lower_bound is not None else "unknown"
+    return f"duality gap {bound}"
 
 
 def _described(view: RunDetail) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from services.controller import evaluating, planning
+from services.controller import dropping, evaluating, planning
 from services.controller.observer import committed_version, half_step_weights, unjudged_share
 from services.controller.reconciler import (
     Action,
@@ -44,7 +44,8 @@ def perform(store: ArtifactStore, queue: Queue, record: RunRecord, action: Actio
         case PlanEvaluation(version):
             weights = _Weights(store, run)
             measured, reference = weights(Iterate(version)), weights(REFERENCE)
-            plan = planning.evaluation_plan(run, spec, _prompts(store, run), measured, reference)
+            earlier = [weights(Iterate(number)) for number in range(1, version)]
+            plan = planning.evaluation_plan(run, spec, _prompts(store, run), measured, reference, earlier)
             create_model(store, layout.plan(layout.evaluation(run, version)), plan)
         case Commit(iteration):
             with span("commit", run=run, iteration=iteration):
@@ -87,21 +88,23 @@ def commit(store: ArtifactStore, run: str, iteration: int, num_halves: int) -> N
     for half, earlier in enumerate(published[:-1], start=1):
         metrics |= {f"half_{half}_{name}": value for name, value in earlier.metrics.items()}
     sampled = [(step, plan) for step, plan in zip(steps, plans, strict=True) if plan.same_pairs_as is None]
+    num_pairs = sum(num_rows(store, layout.pairs(step, shard.index)) for step, plan in sampled for shard in plan.shards)
+    dropped = dropping.by_reason(dropping.skipped_of(store, steps))
     proof = records.Commit(
         iteration=iteration,
         weights=published[-1].version,
-        num_pairs=sum(
-            num_rows(store, layout.pairs(step, shard.index)) for step, plan in sampled for shard in plan.shards
-        ),
+        num_pairs=num_pairs,
         digests={
             key: digest(store, key) for step, plan in zip(steps, plans, strict=True) for key in _proven(step, plan)
         },
         metrics={
             **metrics,
             **_effective_sample_sizes(store, sampled),
+            "identical_pair_share": dropping.identical_share(dropped, num_pairs),
             "unjudged_share": unjudged_share(store, steps),
             "seconds": time.time() - plans[0].planned_at_s,
         },
+        dropped=dropped,
     )
     create_model(store, layout.commit(run, iteration), proof)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from services.controller.gap import measure_gap
 from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import (
     Estimate,
@@ -32,7 +33,9 @@ def conclude(store: ArtifactStore, spec: EvaluationSpec, plan: EvaluationPlan) -
         version=plan.version,
         win_rate=win_rate,
         kl=kl,
+        kl_to_previous=_kl_to_previous(store, plan, step, rollouts, kl),
         unjudged_share=unjudged,
+        duality_gap=None if plan.duality_gap is None else measure_gap(store, plan, plan.duality_gap),
         samples=_samples(rollouts, reference),
         warnings=[*_silences(plan, rollouts, unjudged), *_warnings(spec, rollouts, reference, kl)],
         mean_response_tokens=_mean_tokens(rollouts),
@@ -59,6 +62,19 @@ def _kl(store: ArtifactStore, plan: EvaluationPlan, step: str, rollouts: Sequenc
     return _estimate(
         estimators.kl_estimate(read_model(store, layout.scores(step), ReferenceScores).log_ratios, prompts)
     )
+
+
+def _kl_to_previous(
+    store: ArtifactStore, plan: EvaluationPlan, step: str, rollouts: Sequence[Rollout], kl: Estimate | None
+) -> Estimate | None:
+    """KL(pi_t || pi_{t-1}); of version 1 that is the KL to the reference, and the reference has none before it."""
+    if plan.version.number <= 1 or kl is None:
+        return kl if plan.version.number == 1 else None
+    log_ratios = read_model(store, layout.scores(step), ReferenceScores).previous_log_ratios
+    if log_ratios is None:
+        return None
+    prompts = [rollout.prompt_id for rollout in rollouts for _ in rollout.responses]
+    return _estimate(estimators.kl_estimate(log_ratios, prompts))
 
 
 def _silences(plan: EvaluationPlan, rollouts: Sequence[Rollout], unjudged: float) -> list[str]:

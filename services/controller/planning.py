@@ -1,7 +1,7 @@
 """Plans from the spec and the committed weights: pure functions of what is stored."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from services.controller.prompts import rows_of
@@ -9,6 +9,7 @@ from shared.contracts.plans import (
     AnchorWeights,
     BasePlan,
     EvaluationPlan,
+    GapPlan,
     GeometricMixtureWeights,
     HalfStepPlan,
     MixtureWeights,
@@ -86,9 +87,14 @@ def _sampling(policy: SamplingPolicy, weights: Weights) -> tuple[WeightVersion, 
 
 
 def evaluation_plan(
-    run: str, spec: RunSpec, prompts: list[Prompt], version: WeightVersion, reference: WeightVersion
+    run: str,
+    spec: RunSpec,
+    prompts: list[Prompt],
+    version: WeightVersion,
+    reference: WeightVersion,
+    earlier: Sequence[WeightVersion] = (),
 ) -> EvaluationPlan:
-    """Measure one weight version on the held-out prompts."""
+    """Measure one weight version on the held-out prompts. `earlier` are the versions between reference and it."""
     return EvaluationPlan(
         run=run,
         version=version,
@@ -100,7 +106,18 @@ def evaluation_plan(
         oracle=spec.oracle,
         shards=_shards(rows_of(prompts, "held_out"), spec.shard_size),
         seed=spec.seed,
+        previous=earlier[-1] if earlier else None,
+        duality_gap=_gap_plan(spec, earlier),
     )
+
+
+def _gap_plan(spec: RunSpec, earlier: Sequence[WeightVersion]) -> GapPlan | None:
+    wanted = spec.evaluation.duality_gap
+    if wanted is None:
+        return None
+    tau = spec.algorithm.tau if wanted.tau is None else wanted.tau
+    newest = max(0, len(earlier) - wanted.num_earlier_versions)
+    return GapPlan(tau=tau, earlier=list(earlier[newest:]))
 
 
 def iteration_rows(spec: RunSpec, prompts: list[Prompt], iteration: int) -> list[int]:

@@ -162,7 +162,7 @@ def _wanted(spec: RunSpec, observed: Observed) -> Iterator[Action]:
         if observed.iteration <= spec.iterations:
             yield from _wanted_half_step(observed)
         for evaluation in observed.evaluations:
-            yield from _wanted_evaluation(observed, evaluation)
+            yield from _wanted_evaluation(spec, observed, evaluation)
 
 
 def _wanted_half_step(observed: Observed) -> Iterator[Action]:
@@ -177,22 +177,33 @@ def _wanted_half_step(observed: Observed) -> Iterator[Action]:
         yield from _shard_work(observed.run, step)
 
 
-def _wanted_evaluation(observed: Observed, evaluation: Evaluation) -> Iterator[Action]:
-    """The reference policy is measured by its rollouts alone: against itself it wins one half, at KL 0."""
-    step = evaluation.step
+def _wanted_evaluation(spec: RunSpec, observed: Observed, evaluation: Evaluation) -> Iterator[Action]:
+    """The reference policy is measured by its rollouts alone: against itself it wins one half, at KL 0.
+
+    With the duality gap the reference's responses are judged, too, and a version waits for all that were before it: it
+    meets their responses, and their scores tell how far they are from the reference.
+    """
+    step, crossed = evaluation.step, spec.evaluation.duality_gap is not None
+    before = [other for other in observed.evaluations if other.version < evaluation.version]
     if evaluation.concluded:
         return
     if not step.planned:
         yield PlanEvaluation(evaluation.version)
     elif evaluation.version == 0:
-        yield from _shard_work(observed.run, step, judge=False) if not step.all_generated else [Conclude(0)]
+        complete = step.all_judged if crossed else step.all_generated
+        yield from _shard_work(observed.run, step, judge=crossed) if not complete else [Conclude(0)]
     elif step.all_judged and step.trained:
-        yield Conclude(evaluation.version)
+        if not crossed or all(other.concluded for other in before):
+            yield Conclude(evaluation.version)
     else:
-        reference = next(other.step for other in observed.evaluations if other.version == 0)
-        yield from _shard_work(observed.run, step, judge=reference.all_generated)
+        needed = before if crossed else before[:1]
+        yield from _shard_work(observed.run, step, judge=all(_has_rollouts(other) for other in needed))
         if step.all_generated and not step.trained:
             yield Submit(WorkItem(kind="train", run=observed.run, step=step.key))
+
+
+def _has_rollouts(evaluation: Evaluation) -> bool:
+    return evaluation.concluded or evaluation.step.all_generated
 
 
 def _shard_work(run: str, step: Step, *, judge: bool = True) -> Iterator[Submit]:

@@ -7,6 +7,8 @@ from importlib.metadata import version as installed_version
 
 import structlog
 
+from services.controller.advice import advice
+from services.controller.dropping import skipped_of
 from services.controller.observer import committed_version, intent_in_force, num_committed, observe
 from services.controller.prompts import load_prompts
 from services.controller.reconciler import Observed, succeeded
@@ -15,8 +17,6 @@ from shared.contracts.records import (
     EvaluationResult,
     PreferencePair,
     Prompt,
-    PublishedWeights,
-    Rollout,
     Skipped,
 )
 from shared.contracts.runs import (
@@ -36,7 +36,7 @@ from shared.contracts.spec import RunSpec
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, DirectoryStore, MissingArtifactError, create_model, read_model
 from shared.store.requests import RequestIdentity
-from shared.store.tables import create_table, num_rows, read_skipped, read_table
+from shared.store.tables import create_table, num_rows, read_table
 from shared.store.weights import read_manifest
 
 log = structlog.get_logger(__name__)
@@ -117,7 +117,8 @@ class RunRepository:
 
     def detail(self, record: RunRecord) -> RunDetail:
         """The run's view with the spec and the prompts that were left out."""
-        return RunDetail(**self.view(record).model_dump(), spec=record.spec, skipped=record.skipped)
+        view = self.view(record).model_dump()
+        return RunDetail(**view, spec=record.spec, skipped=record.skipped, warnings=advice(record.spec))
 
     def view(self, record: RunRecord) -> RunView:
         """The run's state and progress; of a run whose artifacts are broken, what is wrong with it."""
@@ -208,15 +209,7 @@ class RunRepository:
         return read_model(self.store, key, EvaluationResult) if self.store.exists(key) else None
 
     def _read_skipped(self, run: str, iteration: int) -> list[Skipped]:
-        """What a committed iteration left out: over-long prompts, identical responses, lost comparisons."""
-        skipped: list[Skipped] = []
-        for step in self._half_steps(run, iteration):
-            for name in self.store.list(f"{step}/rollouts"):
-                skipped += read_skipped(self.store, f"{step}/rollouts/{name}", Rollout)
-            for name in self.store.list(f"{step}/pairs"):
-                skipped += read_skipped(self.store, f"{step}/pairs/{name}", PreferencePair)
-            skipped += read_model(self.store, layout.published(step), PublishedWeights).skipped
-        return skipped
+        return skipped_of(self.store, self._half_steps(run, iteration))
 
     def _half_steps(self, run: str, iteration: int) -> list[str]:
         """Keys of the half-steps that are planned so far."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import Rollout
 from shared.contracts.weights import WeightVersion
 from shared.store import layout
@@ -28,6 +29,14 @@ def read_rollouts(
             raise CorruptArtifactError(f"{key}: prompt {rollout.prompt_id} {fault}")
         seen.add(rollout.prompt_id)
     return rollouts
+
+
+def evaluation_rollouts(
+    store: ArtifactStore, plan: EvaluationPlan, version: WeightVersion, shard: int
+) -> list[Rollout]:
+    """A shard of what was sampled to evaluate one of the versions that the plan names; see `read_rollouts`."""
+    step = layout.evaluation(plan.run, version.number)
+    return read_rollouts(store, step, shard, versions=[version], num_responses=plan.num_responses)
 
 
 def _fault(rollout: Rollout, versions: Sequence[WeightVersion], num_responses: int) -> str | None:

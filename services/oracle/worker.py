@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.oracle.asking import StepOracle, UnansweredError, against_reference, select, step_name
+from services.oracle.crossing import compare_all
 from services.oracle.judge import Judge, JudgeChangedError, JudgeUnavailableError
 from services.oracle.pairs import derive_pairs
 from services.oracle.pool import JudgePool
-from services.oracle.reading import read_rollouts
+from services.oracle.reading import evaluation_rollouts, read_rollouts
 from shared.contracts.judging import JudgeIdentity
 from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import PreferencePair, Rollout, Skipped, Verdict
@@ -43,7 +44,7 @@ class JudgeHandler:
         `RetryLater`, not counted, while the judge is unavailable; `GiveUp` once that lasts for `max_outage_s`.
         """
         plan = self._plan(item)
-        if isinstance(plan, BasePlan) or (isinstance(plan, EvaluationPlan) and plan.version == plan.reference):
+        if isinstance(plan, BasePlan) or (isinstance(plan, EvaluationPlan) and _alone(plan)):
             raise ValueError(f"{item.step}: a step of type {plan.type} without an opponent has nothing to judge")
         with span("judge", run=item.run, step=item.step, shard=item.shard):
             try:
@@ -91,10 +92,9 @@ class JudgeHandler:
         return _summary(verdicts)
 
     def _judge_evaluation(self, plan: EvaluationPlan, item: WorkItem, attempt: Attempt) -> list[Verdict]:
-        num, shard = plan.num_responses, item.shard
-        reference_step = layout.evaluation(plan.run, plan.reference.number)
-        rollouts = read_rollouts(self._store, item.step, shard, versions=[plan.version], num_responses=num)
-        opponents = read_rollouts(self._store, reference_step, shard, versions=[plan.reference], num_responses=num)
+        rollouts, opponents = (
+            evaluation_rollouts(self._store, plan, version, item.shard) for version in (plan.version, plan.reference)
+        )
         by_prompt = {rollout.prompt_id: rollout for rollout in opponents}
         matched = [rollout for rollout in rollouts if rollout.prompt_id in by_prompt]
         skipped = [
@@ -104,7 +104,9 @@ class JudgeHandler:
         ]
         oracle = self._oracle(plan, attempt)
         try:
-            oracle.ask([asked for own in matched for asked in against_reference(own, by_prompt[own.prompt_id])])
+            if plan.version != plan.reference:
+                oracle.ask([asked for own in matched for asked in against_reference(own, by_prompt[own.prompt_id])])
+            compare_all(self._store, plan, item.shard, self._oracle(plan, attempt))
         except UnansweredError as error:
             raise self._later(attempt, error) from error
         return self._adopt(item, oracle.verdicts, skipped)
@@ -159,6 +161,11 @@ def pin_judge(store: ArtifactStore, run: str, identity: JudgeIdentity) -> None:
             f"run {run} was judged by {pinned.id} at {pinned.revision}, this is {identity.id} at {identity.revision}: "
             "restore that judge, or start a new run"
         )
+
+
+def _alone(plan: EvaluationPlan) -> bool:
+    """The reference policy has no opponent, but for the duality gap: there its responses meet one another."""
+    return plan.version == plan.reference and plan.duality_gap is None
 
 
 def _summary(verdicts: list[Verdict]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Bench:
     def score(self, item: WorkItem, plan: EvaluationPlan) -> Summary:
         """The step's `scores.json` is durable when this returns on rank 0."""
         with span("score", run=item.run, step=item.step):
-            scores = score(self.store, item.step, plan, self.policies.frozen(plan.reference), self.compute)
+            scores = score(self.store, item.step, plan, self.policies.frozen, self.compute)
         if not self.compute.ranks.first:
             return {}
         adopted = not create_model(self.store, layout.scores(item.step), scores)

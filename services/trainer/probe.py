@@ -59,6 +59,7 @@ class Probe:
             "loss": _mean(losses.loss),
             "margin_mean": _mean(losses.margin),
             "margin_positive_share": _mean(losses.margin > 0),
+            "log_ratio_abs_mean": self._log_ratio_abs_mean(log_probs),
             "chosen_log_prob_shift": float(chosen.mean()),
             "rejected_log_prob_shift": float(rejected.mean()),
         }
@@ -71,6 +72,10 @@ class Probe:
         chosen, rejected = np.split(log_probs, 2)
         device = self._compute.device
         return self._losses(torch.from_numpy(chosen).to(device), torch.from_numpy(rejected).to(device), self._sample)
+
+    def _log_ratio_abs_mean(self, log_probs: LogProbs) -> float:
+        chosen, rejected = np.split(log_probs.astype(np.float64), 2)
+        return float(np.abs(chosen - rejected).mean())
 
 
 def _mean(values: Tensor) -> float:

@@ -1,5 +1,7 @@
 """An evaluation's scores: how far the version's responses are from the reference policy."""
 
+from collections.abc import Callable
+
 import numpy as np
 from torch import nn
 
@@ -7,17 +9,23 @@ from services.trainer.log_probs import Compute, log_probs_of
 from services.trainer.sequences import Sequences
 from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import ReferenceScores, Rollout
+from shared.contracts.weights import WeightVersion
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, CorruptArtifactError
 from shared.store.tables import read_table
 
 
 def score(
-    store: ArtifactStore, step: str, plan: EvaluationPlan, reference: nn.Module, compute: Compute
+    store: ArtifactStore,
+    step: str,
+    plan: EvaluationPlan,
+    frozen: Callable[[WeightVersion], nn.Module],
+    compute: Compute,
 ) -> ReferenceScores:
-    """The log pi_t(y) - log pi_ref(y) of every response, in shard, rollout, response order.
+    """The log pi_t(y) - log pi_ref(y) of every response, in shard, rollout, response order, and to pi_{t-1} likewise.
 
-    pi_t's log-probs are the sampler's, stored with the rollouts; the reference's are computed here.
+    pi_t's log-probs are the sampler's, stored with the rollouts; the others' are computed here, by the `frozen` policy
+    of their versions, one at a time.
     `CorruptArtifactError` for a rollout of another version.
     """
     rollouts = [
@@ -31,8 +39,15 @@ def score(
                     f"@{digest[:12]}, the plan evaluates {plan.version}"
                 )
     if not rollouts:
-        return ReferenceScores(log_ratios=[])
+        return ReferenceScores(log_ratios=[], previous_log_ratios=None if plan.previous is None else [])
     sequences = Sequences((rollout.prompt_ids, ids) for rollout in rollouts for ids in rollout.response_ids)
     sampled = np.array([sum(log_probs) for rollout in rollouts for log_probs in rollout.log_probs])
-    found = log_probs_of(reference, sequences, compute, name=str(plan.reference))
-    return ReferenceScores(log_ratios=[float(value) for value in sampled - found])
+
+    def log_ratios_to(version: WeightVersion) -> list[float]:
+        found = log_probs_of(frozen(version), sequences, compute, name=str(version))
+        return [float(value) for value in sampled - found]
+
+    return ReferenceScores(
+        log_ratios=log_ratios_to(plan.reference),
+        previous_log_ratios=None if plan.previous is None else log_ratios_to(plan.previous),
+    )

@@ -99,6 +99,13 @@ class HalfStepPlan(Fact):
         return None if self.half == self.num_halves else self.half
 
 
+class GapPlan(Fact):
+    """Compare all responses with all of the reference, for the duality gap of the game with this tau."""
+
+    tau: float = Field(ge=0.0)
+    earlier: list[WeightVersion] = Field(description="versions whose response j also meets the version's response j")
+
+
 class EvaluationPlan(Fact):
     """Sample `version` on held-out prompts, judge it against the reference's responses, score its KL."""
 
@@ -113,6 +120,8 @@ class EvaluationPlan(Fact):
     oracle: OracleSpec
     shards: list[Shard]
     seed: int
+    previous: WeightVersion | None = Field(default=None, description="the version before it, unless the reference")
+    duality_gap: GapPlan | None = None
 
 
 Plan = Annotated[BasePlan | HalfStepPlan | EvaluationPlan, Field(discriminator="type")]

@@ -83,6 +83,20 @@ class Verdict(Fact):
     error: str | None = None
 
 
+class CrossComparison(Fact):
+    """A comparison for the duality gap: row of `comparisons/`.
+
+    Asked once for equal texts, never for a text with itself. `a` indexes the evaluated version's responses, `b` those
+    of version number `opponent`.
+    """
+
+    prompt_id: str
+    a: int
+    opponent: int
+    b: int
+    probability: float | None = Field(ge=0.0, le=1.0, description="P(a beats b); null without a verdict")
+
+
 class PreferencePair(Fact):
     """Row of `pairs/`. Holds no clock, run id or digest: equal work gives equal bytes.
 
@@ -130,6 +144,9 @@ class ReferenceScores(Fact):
     """`scores.json` of an evaluation: log pi_t(y) - log pi_ref(y) of every response, in nats, in rollout order."""
 
     log_ratios: list[float]
+    previous_log_ratios: list[float] | None = Field(
+        default=None, description="the same to the version before; null where that is the reference"
+    )
 
 
 class Estimate(Fact):
@@ -149,6 +166,25 @@ class Sample(Fact):
     response: str
 
 
+class DualityGap(Fact):
+    """How far a version is from the Nash policy of the game with this `tau`: 0 there, else positive.
+
+    Either `estimate`, or why there is none in `refusal`; the lower bound holds in both cases.
+    """
+
+    tau: float
+    estimate: Estimate | None
+    refusal: str | None
+    effective_samples: float | None = Field(
+        description="smallest of any prompt: how many responses the estimate rests on, after reweighting"
+    )
+    lower_bound: Estimate | None = Field(description="some policy at hand proves a gap of at least this")
+    best_win_rate: Estimate | None = Field(description="that policy's win rate against this version")
+    found_by: str | None = Field(description="that policy: reference, best of 16, version 3")
+    num_comparisons: int = Field(description="what the judge was asked for this: the oracle cost")
+    num_unjudged: int = Field(description="of these, without a verdict and left out")
+
+
 class EvaluationResult(Fact):
     """`result.json` of an evaluation."""
 
@@ -157,10 +193,14 @@ class EvaluationResult(Fact):
         description="against the reference's responses; null for the reference itself, and where nothing was judged"
     )
     kl: Estimate | None = Field(description="KL to the reference, nats a response; null where nothing was sampled")
+    kl_to_previous: Estimate | None = Field(
+        default=None, description="KL to the version before it, the policy that its pairs were sampled from"
+    )
     mean_response_tokens: float
     truncated_share: float
     distinct_response_share: float = Field(description="distinct responses / responses: 1 / num when collapsed")
     unjudged_share: float
+    duality_gap: DualityGap | None = Field(default=None, description="null unless evaluation.duality_gap is asked for")
     warnings: list[str] = Field(default_factory=list)
     samples: list[Sample] = Field(default_factory=list[Sample])
 
@@ -172,7 +212,10 @@ class Commit(Fact):
     weights: WeightVersion
     num_pairs: int
     digests: dict[str, str] = Field(description="sha256 of every artifact of the iteration, by key")
-    metrics: dict[str, float]
+    metrics: dict[str, float] = Field(description="by the names of shared.contracts.metrics")
+    dropped: dict[str, int] = Field(
+        default_factory=dict[str, int], description="prompts and pairs that were left out, counted by reason"
+    )
 
 
 class Intent(Fact):

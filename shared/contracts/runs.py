@@ -55,11 +55,19 @@ class RunView(Fact):
     num_skipped: int
 
 
+class Advice(Fact):
+    """A warning of theory about a run that is allowed all the same."""
+
+    field: str = Field(description="the field of the specification that it is about")
+    message: str
+
+
 class RunDetail(RunView):
-    """With the specification and everything that was left out."""
+    """With the specification, everything that was left out, and what theory has to say against it."""
 
     spec: RunSpec
     skipped: list[Skipped]
+    warnings: list[Advice] = Field(default_factory=list[Advice])
 
 
 class RunList(Fact):

@@ -347,6 +347,17 @@ class TrainingSpec(Input):
     )
 
 
+class DualityGapSpec(Input):
+    """How far each weight version is from the Nash policy, estimated from samples."""
+
+    tau: float | None = Field(
+        default=None, ge=0.0, description="Of the game whose gap is wanted; by default the algorithm's."
+    )
+    num_earlier_versions: int = Field(
+        default=1, ge=0, description="Versions before it that try to beat it, for the lower bound; the newest ones."
+    )
+
+
 class EvaluationSpec(Input):
     """Measured for every weight version, on prompts held out from training."""
 
@@ -356,6 +367,11 @@ class EvaluationSpec(Input):
     num_prompts: int = Field(default=64, ge=0, description="0 measures nothing.")
     num_responses: int = Field(
         default=1, ge=1, le=1024, description="Responses a prompt, each against one of the reference."
+    )
+    duality_gap: DualityGapSpec | None = Field(
+        default=None,
+        description="Estimate the duality gap as well; `{}` will do. All `num_responses` of the version are compared "
+        "with all of the reference: at most num_responses^2 comparisons a prompt, of different texts only.",
     )
     max_kl: float = Field(
         default=50.0,

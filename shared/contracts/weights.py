@@ -23,15 +23,15 @@ class WeightVersion(Fact):
     def __str__(self) -> str:
         return f"{self.run}/v{label(self.number, self.half)}@{self.digest[:12]}"
 
-
-def label(number: int, half: int | None) -> str:
-    """How people see a version's number: `3` for an iterate, `3.half-1` for what a half-step made on the way to it."""
-    return str(number) if half is None else f"{number}.half-{half}"
-
     @property
     def name(self) -> str:
         """`run@number`: how people and requests address it; unambiguous, as a run commits a number once."""
         return f"{self.run}@{self.number}"
+
+
+def label(number: int, half: int | None) -> str:
+    """How people see a version's number: `3` for an iterate, `3.half-1` for what a half-step made on the way to it."""
+    return str(number) if half is None else f"{number}.half-{half}"
 
 
 class FileDigest(Fact):

@@ -67,6 +67,18 @@ def kl_estimate(log_ratios: Sequence[float], clusters: Sequence[Hashable] | None
     return mean_with_interval(log_ratios, clusters)
 
 
+def mean_of_estimates(means: Sequence[float], variances: Sequence[float]) -> Interval:
+    """The mean of independent estimates, one a cluster, each with its variance (0 where that is unknown).
+
+    The interval covers the mean over these clusters; where they differ by more than their own variances explain, it is
+    the wider one, for the clusters that they are a sample of. No estimates at all is a ValueError.
+    """
+    between = mean_with_interval(means)
+    within = Z95 * math.sqrt(math.fsum(variances)) / len(means)
+    half_width = max(between.high - between.mean, within)
+    return Interval(between.mean, between.mean - half_width, between.mean + half_width, len(means))
+
+
 def _variance_of_mean(values: Sequence[float], mean: float, clusters: Sequence[Hashable] | None) -> float | None:
     """Of the clusters' sums of deviations; None when a single cluster leaves it unknown."""
     names = range(len(values)) if clusters is None else clusters

@@ -10,6 +10,7 @@ runs/<run>/judge.json                                 JudgeIdentity: the first j
 runs/<run>/base/{plan,weights}.json                   step: import the model as version 0
 runs/<run>/iterations/0003/half-1/plan.json           step: HalfStepPlan
     …/{rollouts,judgments,pairs}/00017.parquet        one object a shard, durable before the acknowledgement
+    …/comparisons/00017.parquet                       CrossComparison: of an evaluation that wants the duality gap
     …/dead/judge-00017.json                           DeadLetter
     …/weights.json                                    PublishedWeights: which candidate won
 runs/<run>/iterations/0003/commit.json                Commit
@@ -124,6 +125,11 @@ def rollouts(step: str, shard: int) -> str:
 def judgments(step: str, shard: int) -> str:
     """Verdicts of a shard."""
     return f"{step}/judgments/{shard:05d}.parquet"
+
+
+def comparisons(step: str, shard: int) -> str:
+    """All-against-all comparisons of an evaluation's shard."""
+    return f"{step}/comparisons/{shard:05d}.parquet"
 
 
 def pairs(step: str, shard: int) -> str:

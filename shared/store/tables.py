@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from shared.contracts.records import PreferencePair, Prompt, Rollout, Skipped, Verdict
+from shared.contracts.records import CrossComparison, PreferencePair, Prompt, Rollout, Skipped, Verdict
 from shared.store.artifacts import ArtifactStore, CorruptArtifactError
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
@@ -54,6 +54,9 @@ SCHEMAS: dict[type[BaseModel], pa.Schema] = {
             ("latency_s", _FLOAT),
             ("error", _TEXT),
         ]
+    ),
+    CrossComparison: pa.schema(
+        [("prompt_id", _TEXT), ("a", _INT), ("opponent", _INT), ("b", _INT), ("probability", _FLOAT)]
     ),
     PreferencePair: pa.schema(
         [

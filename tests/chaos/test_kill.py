@@ -71,11 +71,11 @@ def test_kills_between_half_steps_and_versions_change_nothing(
     system: RunningSystem, tmp_path: Path, algorithm: str
 ) -> None:
     """Each service is killed once, spread over two iterations, in a run that otherwise equals an undisturbed one."""
-    spec = {"algorithm": HALF_STEPS[algorithm], "iterations": 2}
-    calm = create_run(system, tmp_path, **spec)
+    method = HALF_STEPS[algorithm]
+    calm = create_run(system, tmp_path, algorithm=method, iterations=2)
     _succeed(system, calm)
     num_artifacts = _num_artifacts(system, calm)
-    run = create_run(system, tmp_path, **spec)
+    run = create_run(system, tmp_path, algorithm=method, iterations=2)
     for number, victim in enumerate(SERVICES, start=1):
         moment = num_artifacts * number // (len(SERVICES) + 2)
         wait_until(lambda moment=moment: _num_artifacts(system, run) >= moment, 120.0, f"{moment} artifacts of {run}")

@@ -102,8 +102,9 @@ def test_without_a_key_nothing_is_answered(key: str, url: str) -> None:
 @pytest.mark.parametrize(("service", "port"), [("vllm", 8000), ("redis", 6379)])
 def test_vllm_and_redis_cannot_be_reached_from_outside(key: str, service: str, port: int) -> None:
     """Neither from the host nor from the network where judges are called."""
-    container = json.loads(compose("ps", "--format", "json", service))
-    assert all(publisher["PublishedPort"] == 0 for publisher in container["Publishers"] or [])
+    container: dict[str, Any] = json.loads(compose("ps", "--format", "json", service))
+    published: list[dict[str, int]] = container["Publishers"] or []
+    assert all(publisher["PublishedPort"] == 0 for publisher in published)
     network = f"{PROJECT}_front"
     probe = [
         "docker",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from shared.contracts.plans import AnchorWeights, EvaluationPlan, HalfStepPlan, Shard
+from shared.contracts.plans import AnchorWeights, EvaluationPlan, GapPlan, HalfStepPlan, Shard
 from shared.contracts.records import Message, Rollout
 from shared.contracts.spec import OracleSpec, RulesJudge, SamplingSpec, SelectionSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
@@ -93,7 +93,12 @@ def put_half_step(
 
 
 def put_evaluation(
-    store: DirectoryStore, number: int, responses: Sequence[Sequence[str]], *, oracle: OracleSpec | None = None
+    store: DirectoryStore,
+    number: int,
+    responses: Sequence[Sequence[str]],
+    *,
+    oracle: OracleSpec | None = None,
+    gap: GapPlan | None = None,
 ) -> WorkItem:
     """An evaluation of version `number` with its rollouts in the store; prompts are p0, p1, ..."""
     version = a_version(number)
@@ -108,6 +113,7 @@ def put_evaluation(
         oracle=oracle or an_oracle(),
         shards=[Shard(index=0, prompts=list(range(len(responses))))],
         seed=7,
+        duality_gap=gap,
     )
     step = layout.evaluation(RUN, number)
     create_model(store, layout.plan(step), plan)

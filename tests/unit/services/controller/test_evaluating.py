@@ -136,3 +136,25 @@ def test_an_evaluation_of_which_every_prompt_was_skipped_says_so_instead_of_fail
     result = conclude(store, spec.evaluation, evaluation_plan("run", spec, PROMPTS, _version(1), _version(0)))
     assert (result.win_rate, result.kl) == (None, None)
     assert result.warnings == ["nothing was measured: every held-out prompt was skipped"]
+
+
+def test_the_kl_to_the_version_before_is_measured_on_the_same_responses(tmp_path: Path) -> None:
+    """Of version 2 it is the mean of its own log-ratios; version 1's is its KL to the reference."""
+    spec, store = _spec(tmp_path), MemoryStore()
+    _put(store, 0, [[1, 2], [3, 4]], [], [])
+    _put(store, 1, [[1, 2], [3]], [], [1.0, 2.0, 3.0, 2.0])
+    first = conclude(store, spec.evaluation, evaluation_plan("run", spec, PROMPTS, _version(1), _version(0)))
+    assert first.kl_to_previous == first.kl
+    step = layout.evaluation("run", 2)
+    rollouts = [_rollout(prompt, 2, [[1, 2], [3]]) for prompt in PROMPTS]
+    create_table(store, layout.rollouts(step, 0), Rollout, rollouts)
+    create_table(store, layout.judgments(step, 0), Verdict, [])
+    scores = ReferenceScores(log_ratios=[1.0, 2.0, 3.0, 2.0], previous_log_ratios=[0.1, 0.2, 0.3, 0.2])
+    create_model(store, layout.scores(step), scores)
+    plan = evaluation_plan("run", spec, PROMPTS, _version(2), _version(0), [_version(1)])
+    assert plan.previous == _version(1)
+    second = conclude(store, spec.evaluation, plan)
+    assert second.kl_to_previous is not None
+    assert isclose(second.kl_to_previous.mean, 0.2)
+    assert second.kl is not None
+    assert second.kl.mean == 2.0

@@ -134,6 +134,32 @@ def test_an_evaluation_is_judged_against_the_references_responses_and_scored(spe
     assert next_actions(spec, replace(late, evaluations=(ready, Evaluation(1, Step("e1"))))) == [PlanEvaluation(1)]
 
 
+def test_with_the_duality_gap_the_reference_is_judged_too(tmp_path: Path) -> None:
+    spec = a_spec(tmp_path, evaluation={"num_prompts": 1, "duality_gap": {}})
+    step = Step("e0", planned=True, num_shards=1, rollouts=frozenset({0}))
+    last = _observed(iteration=4, evaluations=(Evaluation(0, step),))
+    assert next_actions(spec, last) == [_item("judge", step="e0")]
+    judged = replace(step, judged=frozenset({0}))
+    assert next_actions(spec, replace(last, evaluations=(Evaluation(0, judged),))) == [Conclude(0)]
+
+
+def test_with_the_duality_gap_a_version_waits_for_those_that_it_meets(tmp_path: Path) -> None:
+    """For their responses before it is judged, and for their conclusion, which needs their scores, before its own."""
+    spec = a_spec(tmp_path, evaluation={"num_prompts": 1, "duality_gap": {}})
+    reference = Evaluation(0, Step("e0"), concluded=True)
+    early = Evaluation(1, Step("e1", planned=True, num_shards=1))
+    sampled = Evaluation(2, Step("e2", planned=True, num_shards=1, rollouts=frozenset({0}), trained=True))
+    waiting = _observed(iteration=4, evaluations=(reference, early, sampled))
+    assert next_actions(spec, waiting) == [_item("generate", step="e1")]
+    early = Evaluation(1, Step("e1", planned=True, num_shards=1, rollouts=frozenset({0}), trained=True))
+    both = replace(waiting, evaluations=(reference, early, sampled))
+    assert next_actions(spec, both) == [_item("judge", step="e1"), _item("judge", step="e2")]
+    judged = replace(sampled, step=replace(sampled.step, judged=frozenset({0})))
+    assert next_actions(spec, replace(waiting, evaluations=(reference, early, judged))) == [_item("judge", step="e1")]
+    concluded = Evaluation(1, Step("e1"), concluded=True)
+    assert next_actions(spec, replace(waiting, evaluations=(reference, concluded, judged))) == [Conclude(2)]
+
+
 def test_a_half_step_is_planned_when_the_one_before_it_has_its_weights(spec: RunSpec) -> None:
     """The commit comes after the last one; what is due is always about the first without weights."""
     first = Step("half-1", planned=True, num_shards=1, rollouts=frozenset({0}), judged=frozenset({0}))
