@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from services.cli.screen import screen
 from services.cli.supervisor import Supervisor
@@ -32,6 +33,7 @@ from services.policy.settings import PolicySettings
 from services.policy.vllm.engine import VllmEngine
 from services.policy.vllm.serving import ServerOptions, environment, vllm_python
 from shared.contracts.weights import Canary, WeightVersion
+from shared.runtime.telemetry import configure_logging
 from shared.store import weights
 from shared.store.artifacts import DirectoryStore
 
@@ -58,6 +60,8 @@ class Measured:
 
 def run() -> None:
     """Measure and show."""
+    configure_logging("bench", "WARNING")
+    transformers_logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         model = _make_model(path / "model")
