@@ -32,7 +32,7 @@ def test_a_model_of_the_served_architecture_is_taken_whatever_its_weights_and_pr
 
 
 @pytest.mark.parametrize(
-    ("change", "field"), [({"tied": False}, "tie_word_embeddings"), ({"hidden_size": 64}, "hidden_size")]
+    ("change", "field"), [({"tied": False}, "tie_word_embeddings"), ({"hidden_size": 64}, "head_dim")]
 )
 def test_another_architecture_is_refused_with_both_directories_and_the_remedy(
     tmp_path: Path, change: dict[str, int], field: str
