@@ -1,4 +1,4 @@
-"""`make bench`: how much of a demo iteration no generation, judging or training runs, and what that time goes to."""
+"""`make bench`: idle time of a demo iteration, itemised (`idle`, the default); the vLLM engine (`vllm`)."""
 
 import argparse
 import statistics
@@ -22,10 +22,24 @@ REST = "queue and waiting"
 
 
 def main() -> None:
-    """Align the demo's model for a few iterations through the real services, and show the idle time of each."""
+    """Run the parts that the arguments name."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--iterations", type=int, default=6, help="iterations; the first warms up (default: 6)")
-    iterations: int = parser.parse_args().iterations
+    parser.add_argument("parts", nargs="*", default=["idle"], help="idle, vllm (default: idle)")
+    parser.add_argument("--iterations", type=int, default=6, help="of idle; the first warms up (default: 6)")
+    chosen = parser.parse_args()
+    unknown = set(chosen.parts) - {"idle", "vllm"}
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if "idle" in chosen.parts:
+        _idle(chosen.iterations)
+    if "vllm" in chosen.parts:
+        from benchmarks import vllm_engine  # noqa: PLC0415  (torch takes seconds to import)
+
+        vllm_engine.run()
+
+
+def _idle(iterations: int) -> None:
+    """Align the demo's model for a few iterations through the real services, and show the idle time of each."""
     console = screen()
     model = demo_model(Path(".inpo/demo"))
     with tempfile.TemporaryDirectory() as folder, running_system(Path(folder)) as system:

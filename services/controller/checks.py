@@ -75,12 +75,13 @@ def _check_served(directory: Path, served: Path) -> None:
             "model.path", f"INPO_SERVED_MODEL: {served} has no readable config.json: {error}"
         ) from error
     asked = json.loads((directory / "config.json").read_bytes())
-    for name in sorted((asked.keys() | serving.keys()) - _FREE):
-        if asked.get(name) != serving.get(name):
+    # What only one of them names has a default that is not known here; the engine's preflight sees every tensor.
+    for name in sorted((asked.keys() & serving.keys()) - _FREE):
+        if asked[name] != serving[name]:
             raise InvalidSpecError(
                 "model.path",
-                f"{directory} has {name} {asked.get(name)!r}, but the engine was started on {served} with "
-                f"{serving.get(name)!r} and can serve no other architecture: start it on a model like this one "
+                f"{directory} has {name} {asked[name]!r}, but the engine was started on {served} with "
+                f"{serving[name]!r} and can serve no other architecture: start it on a model like this one "
                 "(inpo up --engine vllm --model DIR), or use the engine `transformers`",
             )
 

@@ -13,6 +13,7 @@ from services.policy.engine import EngineError, EngineUnavailableError
 from services.policy.vllm.answers import Completions, RpcResults, ServedModel, WeightInfo
 
 CONNECT_TIMEOUT_S = 5.0
+HEALTH_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 128
 SHORT_TIMEOUT_S = 30.0
 MAX_DETAIL_CHARS = 500
@@ -37,13 +38,8 @@ class VllmClient:
         self._patience_s = patience_s
         self._away_since: float | None = None
         self._lock = threading.Lock()
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
-            # The server closes connections that were idle for 5 s: ours must be closed first.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=2.0),
-            trust_env=False,
-        )
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._http = self._connected()
 
     def close(self) -> None:
         """End the connections."""
@@ -106,7 +102,7 @@ class VllmClient:
 
     def _healthy(self) -> bool:
         try:
-            return self._send("GET", "/health", timeout=CONNECT_TIMEOUT_S).is_success
+            return self._send("GET", "/health", timeout=HEALTH_TIMEOUT_S).is_success
         except httpx.HTTPError:
             return False
 
@@ -138,11 +134,21 @@ class VllmClient:
         raise self._refused(path, answer)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Every call may be repeated, and is once: the server closes connections on which something failed."""
+        """Every call may be repeated, and is once, over a new connection: the server closes those that saw an error."""
         try:
             return self._http.request(method, path, **options)
-        except httpx.RemoteProtocolError:
-            return self._http.request(method, path, **options)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            with self._connected() as fresh:
+                return fresh.request(method, path, **options)
+
+    def _connected(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url,
+            headers=self._headers,
+            # The server closes connections that were idle for 5 s: ours must be closed first.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=2.0),
+            trust_env=False,
+        )
 
     def _refused(self, path: str, answer: httpx.Response) -> EngineError:
         detail = answer.text[:MAX_DETAIL_CHARS]
