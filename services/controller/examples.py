@@ -77,7 +77,8 @@ _PAIR = PreferencePair(
     preference=1.0,
     probability=0.8,
     judge_revision="sha256:77aa",
-    version=0,
+    chosen_version=0,
+    rejected_version=0,
 )
 _PROMOTION = Promotion(
     number=1, action="promote", version=_VERSIONS[1], at=_CREATED, by="key file, line 1", previous=None
