@@ -59,7 +59,7 @@ arch: setup ## the storeys of docs/architecture.md as import contracts
 docs: setup ## regenerate docs/configuration.md from the settings
 	$(BIN)/python -m services.cli.docs
 
-bench: setup ## how much of a demo iteration nobody works, itemised
+bench: setup ## how much of an iteration nobody works, itemised; ARGS=vllm: the vLLM engine against vLLM alone
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove caches and the demo's state, not .venv

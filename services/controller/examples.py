@@ -25,7 +25,7 @@ SPEC: dict[str, Any] = {
     "prompts": {"sets": [{"path": "prompts/openings.jsonl"}], "num_per_iteration": 64, "format": "text"},
     "sampling": {"num_responses": 8, "max_new_tokens": 48},
     "oracle": {"judge": {"kind": "rules", "entry_point": "services.oracle.rules.words:known_word_share"}},
-    "algorithm": {"name": "inpo", "eta": 0.3, "tau": 0.1},
+    "algorithm": {"eta": 0.3, "tau": 0.1},
     "iterations": 3,
 }
 
