@@ -1,7 +1,5 @@
 """`python -m services.oracle`: the API in the main thread, the worker of kind `judge` beside it."""
 
-import os
-import signal
 import threading
 
 from services.oracle.app import oracle_app
@@ -11,7 +9,7 @@ from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
 from services.oracle.worker import JudgeHandler
 from shared.runtime.http import create_app, serve
-from shared.runtime.shutdown import stop_on_signals
+from shared.runtime.shutdown import process_ends_with, stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
 from shared.runtime.worker import Limits, Worker
@@ -57,16 +55,11 @@ def main() -> None:
 def _work(
     settings: OracleSettings, store: DirectoryStore, judges: JudgePool, stop: threading.Event, ended: threading.Event
 ) -> None:
-    queue = RedisQueue(settings.redis_url, consumer=settings.consumer("oracle"), lease_s=settings.lease_s)
-    handler = JudgeHandler(store, judges, retry_pause_s=settings.oracle_retry_pause_s)
-    limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
-    try:
+    with process_ends_with(ended):
+        queue = RedisQueue(settings.redis_url, consumer=settings.consumer("oracle"), lease_s=settings.lease_s)
+        handler = JudgeHandler(store, judges, retry_pause_s=settings.oracle_retry_pause_s)
+        limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
         Worker(queue, store, ["judge"], handler, limits).run(stop)
-    finally:
-        if not stop.is_set():
-            # A process that only looks alive is worse than one that its supervisor restarts.
-            ended.set()
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

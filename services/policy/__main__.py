@@ -1,22 +1,16 @@
 """`python -m services.policy`: completions in the main thread, worker loops beside it, over one engine."""
 
-import os
-import signal
 import threading
-
-import structlog
 
 from services.policy.app import policy_app
 from services.policy.building import build_parts, run_loops
 from services.policy.settings import PolicySettings
 from services.policy.worker import GenerateHandler
 from shared.runtime.http import check_exposure, serve
-from shared.runtime.shutdown import stop_on_signals
+from shared.runtime.shutdown import process_ends_with, stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
 from shared.store.artifacts import DirectoryStore
-
-log = structlog.get_logger(__name__)
 
 
 def main() -> None:
@@ -50,15 +44,8 @@ def _work(
     stop: threading.Event,
     ended: threading.Event,
 ) -> None:
-    try:
+    with process_ends_with(ended):
         run_loops(settings, store, handler, stop)
-    except BaseException:
-        # A process that only looks alive is worse than one that its supervisor restarts.
-        log.exception("worker_ended")
-        ended.set()
-        while True:  # the server may not have begun to listen for signals yet
-            os.kill(os.getpid(), signal.SIGTERM)
-            threading.Event().wait(1.0)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,15 @@
 """Stopping on request."""
 
+import os
 import queue
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 
 def stop_on_signals() -> threading.Event:
@@ -20,3 +27,19 @@ def stop_on_signals() -> threading.Event:
         signal.signal(number, lambda number, _: signals.put(number))
     threading.Thread(target=watch, name="signals", daemon=True).start()
     return stop
+
+
+@contextmanager
+def process_ends_with(ended: threading.Event) -> Generator[None]:
+    """For a worker's thread: when the block raises, set `ended` and end the process, whose main thread may be serving.
+
+    A process that only looks alive is worse than one that its supervisor restarts.
+    """
+    try:
+        yield
+    except BaseException:
+        log.exception("worker_ended")
+        ended.set()
+        while True:  # the server may not have begun to listen for signals yet
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(1.0)
