@@ -178,7 +178,7 @@ def run_case(store: DirectoryStore, case: Case, ranks: Ranks) -> dict[str, Any] 
     item = WorkItem(kind="train", run=case.run, step=case.step)
     plan = PLAN.validate_json(store.read(layout.plan(item.step)))
     if isinstance(plan, EvaluationPlan):
-        scores = score(store, item.step, plan, bench.policies.frozen(plan.reference), bench.compute)
+        scores = score(store, item.step, plan, bench.policies.frozen, bench.compute)
         return {"log_ratios": scores.log_ratios}
     assert isinstance(plan, HalfStepPlan)
     checkpoints = bench.checkpoints(store.path(f"scratch/{case.name}"), "work")
