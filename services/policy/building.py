@@ -101,7 +101,10 @@ def engine_name(settings: PolicySettings) -> str:
 
 
 def num_loops(settings: PolicySettings) -> int:
-    """Worker loops of this process, over one gate: a server that batches by itself wants several shards at once."""
+    """Worker loops of this process, over one gate: a server that batches by itself wants several shards at once.
+
+    They share a fate: an item that kills the process costs those beside it a try. A server's crash kills no loop.
+    """
     if settings.concurrency is not None:
         return settings.concurrency
-    return 1 if engine_name(settings) == ENGINES["transformers"] else 4
+    return 4 if engine_name(settings) == ENGINES["vllm"] else 1

@@ -47,7 +47,7 @@ class PolicySettings(HttpSettings):
         default=None,
         ge=1,
         le=64,
-        description="Shards generated side by side: 1 by `transformers`, 4 by others if unset.",
+        description="Shards generated side by side: 4 by `vllm`, 1 by others if unset.",
     )
     vllm_url: str = Field(
         default="http://127.0.0.1:8010", description="Where the vLLM server is; for the engine `vllm` only."

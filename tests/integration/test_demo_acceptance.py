@@ -12,7 +12,7 @@ from tests.support.vllm_server import require_vllm
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.xdist_group("vllm"))])
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.xdist_group("vllm_demo"))])
 def test_inpo_closes_the_duality_gap_and_iterative_dpo_on_the_same_budget_does_not(
     tmp_path: Path, engine: Engine
 ) -> None:

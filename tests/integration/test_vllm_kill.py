@@ -16,7 +16,7 @@ from services.cli.watching import ENDED
 from tests.support.vllm_server import START_S, require_vllm
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(1200), pytest.mark.xdist_group("vllm")]
+pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(1200), pytest.mark.xdist_group("vllm_kill")]
 
 VICTIMS = ["api server", "EngineCor", "Worker"]
 
@@ -64,7 +64,7 @@ def _kill_and_await(system: RunningSystem, name: str) -> None:
     old = system.processes[VLLM]
     os.kill(_find(old, name), signal.SIGKILL)
     wait_until(lambda: system.processes.get(VLLM, old) != old, 60.0, f"vLLM to be started again after its {name}")
-    assert not _group(old)
+    wait_until(lambda: not _group(old), 30.0, "the last of the old group, killed already, to be gone")
     wait_until(lambda: healthy(url), START_S, "vLLM to answer again")
     new = _group(system.processes[VLLM])
     listening = {
