@@ -16,7 +16,9 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.xdist_group("vllm_stories"))])
+@pytest.mark.parametrize(
+    "engine", ["transformers", pytest.param("vllm", marks=pytest.mark.xdist_group("vllm_stories"))]
+)
 def test_three_iterations_win_three_quarters_of_the_held_out_comparisons_without_running_away(
     tmp_path: Path, engine: Engine
 ) -> None:
