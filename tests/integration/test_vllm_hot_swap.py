@@ -20,7 +20,7 @@ from tests.support.broken_weights import broken_version, edited
 from tests.support.tiny_models import BOS, EOS
 from tests.support.vllm_server import supervised_vllm, vllm_settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("vllm")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SEQUENCES = [[BOS, 11, 22, 33, 44, 55], [BOS, 200, 100], [9, 8, 7, 6, 5, 4, 3]]
 # vLLM's attention on a CPU takes heads of at least 32.
@@ -52,7 +52,12 @@ def distance(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> floa
     return max(abs(x - y) for row, other in zip(a, b, strict=True) for x, y in zip(row, other, strict=True))
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+# A group for each server, or chance would start them anew in the middle.
+TIED = pytest.param(True, id="tied", marks=pytest.mark.xdist_group("vllm_tied"))
+UNTIED = pytest.param(False, id="untied", marks=pytest.mark.xdist_group("vllm_untied"))
+
+
+@pytest.fixture(scope="module", params=[TIED, UNTIED])
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
     path = tmp_path_factory.mktemp("vllm")
     tied: bool = request.param
