@@ -12,9 +12,10 @@ from services.oracle.judge import JudgeBuildError
 from services.oracle.judges import rules
 from services.policy.prompts import Renderer, Tokenizer, prompt_limit
 from services.policy.worker import context_of
+from shared.contracts.judges import judges_of
 from shared.contracts.records import Prompt, Skipped
 from shared.contracts.runs import Advice
-from shared.contracts.spec import RunSpec, judges_of
+from shared.contracts.spec import RunSpec
 
 
 @dataclass(frozen=True, slots=True)

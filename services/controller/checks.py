@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from services.controller.prompts import InvalidSpecError
-from shared.contracts.spec import RunSpec, judges_of
+from shared.contracts.judges import judges_of
+from shared.contracts.spec import RunSpec
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _ENTRY_POINT = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")

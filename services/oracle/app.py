@@ -9,9 +9,9 @@ from services.oracle.judge import Judge, JudgeBuildError
 from services.oracle.judging import judged
 from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
+from shared.contracts.judges import LocalJudgeSpec
 from shared.contracts.judging import JudgeIdentity, JudgmentRequest, JudgmentResponse
 from shared.contracts.problems import FieldError
-from shared.contracts.spec import LocalJudgeSpec
 from shared.runtime.http import ProblemError, Readiness, create_app
 from shared.runtime.openapi import refusals
 

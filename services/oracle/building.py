@@ -10,7 +10,7 @@ from services.oracle.judges.pull import PulledJudge
 from services.oracle.keeping import BothOrders, KeepingJudge, LocalAsker
 from services.oracle.panel import build_panel
 from services.oracle.settings import OracleSettings
-from shared.contracts.spec import HttpJudge, JudgeSpec, PanelJudge, PullJudge
+from shared.contracts.judges import HttpJudge, JudgeSpec, PanelJudge, PullJudge
 from shared.store.artifacts import ArtifactStore
 from shared.store.board import Board
 from shared.store.budget import Budget

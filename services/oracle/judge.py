@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from shared.contracts.judges import JudgeSpec
 from shared.contracts.judging import JudgeIdentity
 from shared.contracts.records import Message, VerdictStatus
-from shared.contracts.spec import JudgeSpec
 
 OWN_RULES = "services.oracle.rules."
 MAX_REASON = 1000

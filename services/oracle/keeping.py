@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from services.oracle.judge import Comparison, Judge, JudgeUnavailableError, Opinion, abstention, failure, opinion
+from shared.contracts.judges import Order
 from shared.contracts.judging import JudgeIdentity, KeptVerdict
-from shared.contracts.spec import Order
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, MissingArtifactError, create_model, read_model
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from services.oracle.judge import Comparison, Judge, Opinion, abstention, failure, opinion
 from services.oracle.pool import RememberingJudge
+from shared.contracts.judges import MemberJudge, PanelJudge
 from shared.contracts.judging import JudgeIdentity
-from shared.contracts.spec import MemberJudge, PanelJudge
 
 # Answers of one member that are kept while another one fails.
 CAPACITY = 100_000

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from services.oracle.judge import Comparison, Judge, JudgeUnavailableError, Opinion
+from shared.contracts.judges import JudgeSpec
 from shared.contracts.judging import JudgeIdentity
-from shared.contracts.spec import JudgeSpec
 
 _log = structlog.get_logger(__name__)
 

@@ -51,11 +51,6 @@ def build_parts(settings: PolicySettings, store: DirectoryStore) -> Parts:
     return Parts(handler, Completions(store, gate, load_tokenizer, limits))
 
 
-def build_handler(settings: PolicySettings, store: DirectoryStore) -> GenerateHandler:
-    """The handler of `generate` items alone; see `build_parts`."""
-    return build_parts(settings, store).handler
-
-
 def _device(settings: PolicySettings, engine: Engine) -> SharedDevice | None:
     """The accelerator where it is shared with the trainer; an engine that can rest does so before it is let go."""
     if settings.device_lock is None:

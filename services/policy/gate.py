@@ -76,7 +76,7 @@ class Gate:
         """
         with self._working(wait=False):
             if not self._enter_now(version):
-                self._swap_when_idle(version, idle_s)
+                self._swap(version, lambda: self._check_idle(idle_s))
                 if not self._enter_now(version):
                     raise EngineBusyError("a run's work took the engine a moment ago")
             try:
@@ -87,26 +87,19 @@ class Gate:
     def ensure(self, version: WeightVersion) -> None:
         """Make `version` live; does nothing when it is. Its files are checked before the gate closes."""
         with self._working():
-            if self._engine.live_version() == version:
-                return
-            with self._swapping:
-                if self._engine.live_version() == version:
-                    return
-                directory = self._directory_of(version)
-                with span("swap", version=str(version)):
-                    self._engine.stage(directory, version)
-                    with self._alone():
-                        self._engine.swap_weights(directory, version)
+            if self._engine.live_version() != version:
+                self._swap(version)
 
-    def _swap_when_idle(self, version: WeightVersion, idle_s: float) -> None:
-        self._check_idle(idle_s)
+    def _swap(self, version: WeightVersion, check: Callable[[], None] = lambda: None) -> None:
+        """Make `version` live unless `check` raises, now or when the gate is about to close."""
+        check()
         with self._swapping:
             if self._engine.live_version() == version:
                 return
             directory = self._directory_of(version)
             with span("swap", version=str(version)):
                 self._engine.stage(directory, version)
-                with self._alone(lambda: self._check_idle(idle_s)):
+                with self._alone(check):
                     self._engine.swap_weights(directory, version)
 
     def _check_idle(self, idle_s: float) -> None:
@@ -141,15 +134,30 @@ class Gate:
     def _enter(self, version: WeightVersion) -> bool:
         with self._changed:
             self._changed.wait_for(lambda: not self._closed)
-            return self._enter_now(version)
+            self._running += 1
+        return self._stays(version)
 
     def _enter_now(self, version: WeightVersion) -> bool:
         """Without waiting: False when the gate is closed or another version is live."""
         with self._changed:
-            if self._closed or self._engine.live_version() != version:
+            if self._closed:
                 return False
             self._running += 1
-            return True
+        return self._stays(version)
+
+    def _stays(self, version: WeightVersion) -> bool:
+        """Whether whoever was counted just now finds `version` live; leaves again otherwise.
+
+        Counted first: no swap begins before the answer, and nobody waits for the lock while a server is asked.
+        """
+        try:
+            found = self._engine.live_version() == version
+        except BaseException:
+            self._leave()
+            raise
+        if not found:
+            self._leave()
+        return found
 
     def _leave(self) -> None:
         with self._changed:
@@ -157,7 +165,7 @@ class Gate:
             self._changed.notify_all()
 
     @contextmanager
-    def _alone(self, check: Callable[[], None] = lambda: None) -> Generator[None]:
+    def _alone(self, check: Callable[[], None]) -> Generator[None]:
         with self._changed:
             check()
             self._closed = True

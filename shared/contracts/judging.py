@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from shared.contracts.base import Fact, Input
+from shared.contracts.judges import JudgeName, Order, PairModelJudge, RewardModelJudge, RulesJudge
 from shared.contracts.records import Message, VerdictStatus
-from shared.contracts.spec import JudgeName, Order, PairModelJudge, RewardModelJudge, RulesJudge
 
 MAX_ITEMS = 256
 Text = Annotated[str, Field(max_length=1_000_000)]

@@ -18,7 +18,7 @@ PROGRAMS = {
     "inpo": ["-m", "services.cli.main"],
 }
 IN_A_RUN = """
-from shared.contracts.spec import AlgorithmSpec
+from shared.contracts.spec import (AlgorithmSpec)
 from shared.inpo.plan import Iterate
 spec = AlgorithmSpec.model_validate({"name": "fictitious_play", "eta": 0.6, "tau": 0.1})
 assert "fictitious_play" in AlgorithmSpec.model_json_schema()["properties"]["name"]["enum"]

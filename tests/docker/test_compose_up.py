@@ -6,13 +6,14 @@ Everything runs under a project name, ports and volumes of its own, and is remov
 import json
 import os
 import subprocess
-import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = {"INPO_PORT": "18000", "INPO_ORACLE_PORT": "18001", "INPO_POLICY_PORT": "18002"}
@@ -58,23 +59,23 @@ def api(key: str) -> httpx.Client:
     return httpx.Client(base_url=URL, headers={"Authorization": f"Bearer {key}"}, timeout=30.0, trust_env=False)
 
 
-def wait_for_commits(key: str, run: str, num: int, timeout_s: float = 300.0) -> dict[str, Any]:
+def wait_for_commits(key: str, run: str, num: int) -> dict[str, Any]:
     """The run's view once it has committed `num` iterations; fails with what the run says when it does not."""
-    deadline = time.monotonic() + timeout_s
     view: dict[str, Any] = {}
-    while time.monotonic() < deadline:
-        try:
-            with api(key) as client:
+
+    def committed() -> bool:
+        nonlocal view
+        with api(key) as client:
+            try:
                 view = client.get(f"/v1/runs/{run}").raise_for_status().json()
                 iterations = client.get(f"/v1/runs/{run}/iterations").raise_for_status().json()["iterations"]
-        except httpx.TransportError:
-            time.sleep(0.5)
-            continue
+            except httpx.TransportError:
+                return False
         assert view["state"] not in ("failed", "cancelled"), view
-        if sum(found["commit"] is not None for found in iterations if found["iteration"] > 0) >= num:
-            return view
-        time.sleep(0.5)
-    pytest.fail(f"{num} iterations were not committed in {timeout_s:.0f} s: {view}\n{compose('logs', '--tail', '30')}")
+        return sum(found["commit"] is not None for found in iterations if found["iteration"] > 0) >= num
+
+    wait_until(committed, 300.0, f"{num} committed iterations of {run}")
+    return view
 
 
 def test_one_iteration_is_committed_on_vllm_and_a_restart_of_everything_goes_on(key: str) -> None:

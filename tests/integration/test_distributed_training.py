@@ -77,7 +77,8 @@ class World:
         base = tiny_models.publish(self.store, "scored", 0, root / "tied")
         other = tiny_models.perturb(root / "tied", root / "other", seed=2)
         version = tiny_models.publish(self.store, "scored", 1, other, base)
-        self.items["scored"], self.scores = put_evaluation(self.store, version, base)
+        self.items["scored"], scores = put_evaluation(self.store, version, base)
+        self.scores = scores.log_ratios
 
     def _half_step(
         self, model: Path, num_pairs: int, training: TrainingSpec, *, tied: bool, scale: float = 0.5

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.policy.building import build_handler
+from services.policy.building import build_parts
 from services.policy.settings import PolicySettings
 from shared.contracts.records import Rollout
 from shared.contracts.spec import SamplingSpec
@@ -31,7 +31,9 @@ def test_a_story_model_tells_stories(tmp_path: Path) -> None:
     version = tiny_models.publish(store, "run", 0, outside_data("tiny_model/stories260K-hf"))
     put_prompts(store, "run", OPENINGS)
     step = put_half_step(store, version, [[0, 1, 2]], sampling=SamplingSpec(num_responses=8, max_new_tokens=96))
-    build_handler(PolicySettings(device="cpu", num_threads=1), store)(generate_item("run", step), Attempt(number=1))
+    build_parts(PolicySettings(device="cpu", num_threads=1), store).handler(
+        generate_item("run", step), Attempt(number=1)
+    )
     rollouts = read_table(store, layout.rollouts(step, 0), Rollout)
     (skipped,) = read_skipped(store, layout.rollouts(step, 0), Rollout)
     assert skipped.id == "p2"

@@ -19,23 +19,22 @@ from services.trainer.models import Policies
 from services.trainer.pairs import read_pairs
 from services.trainer.worker import TrainHandler
 from shared.contracts.metrics import METRICS
-from shared.contracts.plans import BasePlan, EvaluationPlan, Shard
-from shared.contracts.records import Message, PublishedWeights, ReferenceScores, Rollout
-from shared.contracts.spec import ModelSpec, SamplingSpec, TrainingSpec
+from shared.contracts.plans import BasePlan
+from shared.contracts.records import PublishedWeights, ReferenceScores
+from shared.contracts.spec import ModelSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import WorkItem
 from shared.store import layout, weights
 from shared.store.artifacts import DirectoryStore, create_model, read_model
-from shared.store.tables import create_table
 from tests.support import tiny_models
 from tests.support.data import outside_data
-from tests.support.sampling_plans import ORACLE
 from tests.support.tiny_training import (
     ATTEMPT,
     SETTINGS,
     a_handler,
     a_pair,
     make_pairs,
+    put_evaluation,
     put_half_step,
     read_plan,
 )
@@ -108,58 +107,13 @@ def _check_scores(
     handler: Any, store: DirectoryStore, version: WeightVersion, previous: WeightVersion, reference: WeightVersion
 ) -> None:
     """Scores are log pi_t - log pi_ref, and log pi_t - log pi_{t-1}, of whole responses, in rollout order."""
-    prompt, responses = [1, 20, 30], [[[40, 50], [60]], [[70, 80, 90], [2]]]
-    token_log_probs = {
-        version.number: tiny_models.direct_log_probs(
-            store.path(version.directory), [prompt + ids for rollout in responses for ids in rollout]
-        )
-        for version in (version, previous, reference)
-    }
-    rows = iter(token_log_probs[version.number])
-    rollouts = [
-        Rollout(
-            prompt_id=f"p{index}",
-            prompt=[Message(role="user", content="?")],
-            prompt_ids=prompt,
-            responses=["" for _ in rollout],
-            response_ids=rollout,
-            log_probs=[next(rows)[2:] for _ in rollout],
-            finish_reasons=["length" for _ in rollout],
-            versions=[version.number] * len(rollout),
-            digests=[version.digest] * len(rollout),
-        )
-        for index, rollout in enumerate(responses)
-    ]
-    plan = EvaluationPlan(
-        run="run",
-        version=version,
-        reference=reference,
-        sampling=SamplingSpec(),
-        num_responses=2,
-        prompt_format="text",
-        max_prompt_tokens=100,
-        oracle=ORACLE,
-        shards=[Shard(index=0, prompts=[0]), Shard(index=1, prompts=[1])],
-        seed=0,
-        previous=previous,
-    )
-    item = WorkItem(kind="train", run="run", step=layout.evaluation("run", version.number))
-    create_model(store, layout.plan(item.step), plan)
-    for shard, rollout in enumerate(rollouts):
-        create_table(store, layout.rollouts(item.step, shard), Rollout, [rollout])
+    item, expected = put_evaluation(store, version, reference, previous=previous)
     assert handler(item, ATTEMPT) == {"responses": 4, "adopted": False}
     assert handler(item, ATTEMPT) == {"responses": 4, "adopted": True}
-    to_reference, to_previous = (
-        [
-            sum(new[2:]) - sum(old[2:])
-            for new, old in zip(token_log_probs[version.number], token_log_probs[other.number], strict=True)
-        ]
-        for other in (reference, previous)
-    )
     scores = read_model(store, layout.scores(item.step), ReferenceScores)
-    assert scores.log_ratios == pytest.approx(to_reference, abs=1e-4)
-    assert scores.previous_log_ratios == pytest.approx(to_previous, abs=1e-4)
-    assert to_previous != pytest.approx(to_reference, abs=1e-4)
+    assert scores.log_ratios == pytest.approx(expected.log_ratios, abs=1e-4)
+    assert scores.previous_log_ratios == pytest.approx(expected.previous_log_ratios, abs=1e-4)
+    assert expected.previous_log_ratios != pytest.approx(expected.log_ratios, abs=1e-4)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

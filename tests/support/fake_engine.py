@@ -97,7 +97,7 @@ class FakeTokenizer:
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         """Never asked: there is no chat template."""
-        raise NotImplementedError
+        raise AssertionError(f"there is no chat template for {messages}")
 
     def encode_text(self, text: str) -> list[int]:
         """See `Tokenizer`."""

@@ -8,8 +8,8 @@ import httpx
 
 from services.oracle.judge import Comparison, Judge
 from services.oracle.judges.http import HttpAccess, build
+from shared.contracts.judges import HttpJudge
 from shared.contracts.records import Message
-from shared.contracts.spec import HttpJudge
 from shared.store.artifacts import ArtifactStore
 from shared.store.memory import ManualClock
 from shared.store.memory_board import MemoryBudget

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from shared.contracts.judges import RulesJudge
 from shared.contracts.plans import AnchorWeights, EvaluationPlan, HalfStepPlan, Shard
 from shared.contracts.records import Message, Prompt
-from shared.contracts.spec import OracleSpec, RulesJudge, SamplingSpec, SelectionSpec, TrainingSpec
+from shared.contracts.spec import OracleSpec, SamplingSpec, SelectionSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import WorkItem
 from shared.store import layout

@@ -8,7 +8,7 @@ import numpy as np
 from services.trainer.settings import TrainerSettings
 from services.trainer.worker import TrainHandler
 from shared.contracts.plans import AnchorWeights, EvaluationPlan, HalfStepPlan, Shard
-from shared.contracts.records import Message, PreferencePair, Rollout, Skipped
+from shared.contracts.records import Message, PreferencePair, ReferenceScores, Rollout, Skipped
 from shared.contracts.spec import SamplingSpec, SelectionSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Attempt, WorkItem
@@ -124,17 +124,29 @@ def put_half_step(
 
 
 def put_evaluation(
-    store: DirectoryStore, version: WeightVersion, reference: WeightVersion, *, digest: str | None = None
-) -> tuple[WorkItem, list[float]]:
+    store: DirectoryStore,
+    version: WeightVersion,
+    reference: WeightVersion,
+    *,
+    previous: WeightVersion | None = None,
+    digest: str | None = None,
+) -> tuple[WorkItem, ReferenceScores]:
     """An evaluation in two shards of two responses each; its work item, and what its scores must be.
 
     `digest`: of the weights that the rollouts say to be from, if not the version's.
     """
     prompt, responses = [1, 20, 30], [[[40, 50], [60]], [[70, 80, 90], [2]]]
     sequences = [prompt + ids for rollout in responses for ids in rollout]
-    found, old = (
-        tiny_models.direct_log_probs(store.path(weights.directory), sequences) for weights in (version, reference)
-    )
+
+    def log_probs(weights: WeightVersion) -> list[list[float]]:
+        """Of the responses' tokens only."""
+        return [row[2:] for row in tiny_models.direct_log_probs(store.path(weights.directory), sequences)]
+
+    found = log_probs(version)
+
+    def log_ratios(other: WeightVersion) -> list[float]:
+        return [sum(new) - sum(old) for new, old in zip(found, log_probs(other), strict=True)]
+
     rows = iter(found)
     plan = EvaluationPlan(
         run=version.run,
@@ -147,6 +159,7 @@ def put_evaluation(
         oracle=ORACLE,
         shards=[Shard(index=0, prompts=[0]), Shard(index=1, prompts=[1])],
         seed=0,
+        previous=previous,
     )
     step = layout.evaluation(version.run, version.number)
     create_model(store, layout.plan(step), plan)
@@ -157,13 +170,15 @@ def put_evaluation(
             prompt_ids=prompt,
             responses=["" for _ in rollout],
             response_ids=rollout,
-            log_probs=[next(rows)[2:] for _ in rollout],
+            log_probs=[next(rows) for _ in rollout],
             finish_reasons=["length" for _ in rollout],
             versions=[version.number] * len(rollout),
             digests=[digest or version.digest] * len(rollout),
         )
         create_table(store, layout.rollouts(step, shard), Rollout, [record])
-    expected = [sum(new[2:]) - sum(before[2:]) for new, before in zip(found, old, strict=True)]
+    expected = ReferenceScores(
+        log_ratios=log_ratios(reference), previous_log_ratios=log_ratios(previous) if previous else None
+    )
     return WorkItem(kind="train", run=version.run, step=step), expected
 
 

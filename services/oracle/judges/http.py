@@ -16,8 +16,8 @@ from services.oracle.judges.http_access import check_allowed, key_for
 from services.oracle.judges.http_answers import FIRST, SECOND, UnreadableAnswerError, read_answers, read_identity
 from services.oracle.judges.http_client import FailedRequestError, JudgeClient, Quota
 from services.oracle.keeping import BothOrders, Keep, KeepingJudge
+from shared.contracts.judges import HttpJudge, Order
 from shared.contracts.judging import JudgeIdentity
-from shared.contracts.spec import HttpJudge, Order
 from shared.store.artifacts import ArtifactStore
 from shared.store.budget import Budget
 

@@ -13,9 +13,9 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.oracle.judge import JudgeChangedError, Opinion, abstention, failure, opinion
+from shared.contracts.judges import Order
 from shared.contracts.judging import JudgeIdentity
 from shared.contracts.records import VerdictStatus
-from shared.contracts.spec import Order
 
 FIRST, SECOND = "a", "b"
 _SHOWN = 200

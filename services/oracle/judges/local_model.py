@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from services.oracle.judge import JudgeBuildError
+from shared.contracts.judges import PairModelJudge, RewardModelJudge
 from shared.contracts.judging import JudgeIdentity
-from shared.contracts.spec import PairModelJudge, RewardModelJudge
 
 ModelSpec = RewardModelJudge | PairModelJudge
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)

@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM
 
 from services.oracle.judge import Comparison, Judge, JudgeBuildError, Opinion, abstention, failure, opinion
 from services.oracle.judges.local_model import LocalModel, batches, identity, load, pad_right
+from shared.contracts.judges import PairModelJudge
 from shared.contracts.judging import JudgeIdentity
 from shared.contracts.records import Message
-from shared.contracts.spec import PairModelJudge
 
 LLAMA3_HEADER = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 

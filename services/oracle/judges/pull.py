@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from services.oracle.judge import Comparison, JudgeUnavailableError, Opinion, failure
 from services.oracle.keeping import NUM_WRITERS, Keep
+from shared.contracts.judges import PullJudge
 from shared.contracts.judging import JudgeIdentity, OpenComparison
-from shared.contracts.spec import PullJudge
 from shared.store import layout
 from shared.store.artifacts import ArtifactStore, create_model
 from shared.store.board import Board

@@ -18,9 +18,9 @@ from transformers import AutoModelForSequenceClassification
 
 from services.oracle.judge import Comparison, Judge, JudgeBuildError, Opinion, abstention, failure, opinion
 from services.oracle.judges.local_model import LocalModel, batches, identity, load, pad_right
+from shared.contracts.judges import RewardModelJudge
 from shared.contracts.judging import JudgeIdentity
 from shared.contracts.records import Message
-from shared.contracts.spec import RewardModelJudge
 
 Conversation: TypeAlias = tuple[tuple[Message, ...], str]
 

@@ -10,10 +10,11 @@ from rich.console import Console
 from services.cli.demo import METHODS, Demo, demo_spec
 from services.cli.failures import UserError
 from services.oracle.rules.styles import answers, question
+from shared.contracts.judges import RulesJudge
 from shared.contracts.plans import EvaluationPlan, Shard
 from shared.contracts.records import Message, Rollout
 from shared.contracts.runs import IterationList
-from shared.contracts.spec import OracleSpec, RulesJudge, SamplingSpec
+from shared.contracts.spec import OracleSpec, SamplingSpec
 from shared.store import layout
 from shared.store.artifacts import DirectoryStore, create_model
 from shared.store.tables import create_table

@@ -14,8 +14,8 @@ from services.oracle.app import oracle_app
 from services.oracle.judge import build_judge
 from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
+from shared.contracts.judges import PullJudge
 from shared.contracts.judging import JudgeIdentity, JudgmentResponse
-from shared.contracts.spec import PullJudge
 from tests.support.data import outside_data
 from tests.support.fake_judge import FakeJudge
 

@@ -13,7 +13,7 @@ from services.oracle.desk import ComparisonDesk
 from services.oracle.judge import Judge, JudgeUnavailableError
 from services.oracle.pool import JudgePool
 from services.oracle.settings import OracleSettings
-from shared.contracts.spec import PullJudge
+from shared.contracts.judges import PullJudge
 from shared.store.board import BoardCounts
 from shared.store.memory import ManualClock, MemoryStore
 from shared.store.memory_board import MemoryBoard, MemoryBudget

@@ -9,9 +9,9 @@ from services.oracle.building import JudgeBuilder
 from services.oracle.judge import Comparison, Opinion, abstention, failure, opinion
 from services.oracle.keeping import BothOrders, KeepingJudge, LocalAsker, keep_verdict, read_verdict, verdict_key
 from services.oracle.settings import OracleSettings
+from shared.contracts.judges import Order, RulesJudge
 from shared.contracts.judging import JudgeIdentity
 from shared.contracts.records import Message
-from shared.contracts.spec import Order, RulesJudge
 from shared.store import layout
 from shared.store.artifacts import CorruptArtifactError
 from shared.store.memory import ManualClock, MemoryStore

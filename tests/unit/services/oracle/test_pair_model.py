@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.oracle.judge import Comparison, Judge, JudgeBuildError, build_judge
 from services.oracle.judges.pair_model import LLAMA3_HEADER, QuestionFormat, render_content, render_context
+from shared.contracts.judges import PairModelJudge
 from shared.contracts.records import Message
-from shared.contracts.spec import PairModelJudge
 from tests.support.tiny_judges import make_pair_model, set_chat_template
 
 torch.set_num_threads(1)

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from services.oracle.judge import Comparison, Judge, JudgeUnavailableError, Opinion, build_judge, opinion
 from services.oracle.panel import Member, Panel, build_panel
+from shared.contracts.judges import MemberJudge, PanelJudge, RulesJudge, judges_of
 from shared.contracts.judging import JudgeIdentity
-from shared.contracts.spec import MemberJudge, PanelJudge, RulesJudge, judges_of
 from tests.support.fake_judge import FakeJudge
 
 

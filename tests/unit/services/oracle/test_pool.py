@@ -6,8 +6,8 @@ import pytest
 
 from services.oracle.judge import Comparison, JudgeBuildError
 from services.oracle.pool import JudgePool, RememberingJudge
+from shared.contracts.judges import JudgeSpec, RulesJudge
 from shared.contracts.records import Message
-from shared.contracts.spec import JudgeSpec, RulesJudge
 from tests.support.fake_judge import FakeJudge
 
 PROMPT = [Message(role="user", content="which?")]

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from services.oracle.judge import Comparison, Judge, JudgeBuildError, build_judge
+from shared.contracts.judges import RewardModelJudge
 from shared.contracts.records import Message
-from shared.contracts.spec import RewardModelJudge
 from tests.support.tiny_judges import make_pair_model, make_reward_model
 
 torch.set_num_threads(1)

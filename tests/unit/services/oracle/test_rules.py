@@ -5,8 +5,8 @@ import math
 import pytest
 
 from services.oracle.judge import Comparison, Judge, JudgeBuildError, build_judge
+from shared.contracts.judges import RulesJudge
 from shared.contracts.records import Message
-from shared.contracts.spec import RulesJudge
 
 PROMPT = [Message(role="user", content="which?")]
 LONGER = "tests.support.rules:longer_is_better"

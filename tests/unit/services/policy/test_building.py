@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from services.policy.building import build_handler, engine_name, num_loops
+from services.policy.building import build_parts, engine_name, num_loops
 from services.policy.settings import PolicySettings
 from shared.store.artifacts import DirectoryStore
 from tests.support.data import ROOT
@@ -18,7 +18,8 @@ FAKE_TOKENIZER = "tests.support.fake_engine:FakeTokenizer"
 
 def test_engine_and_tokenizer_are_built_by_name(tmp_path: Path) -> None:
     settings = PolicySettings(engine=FAKE_ENGINE, tokenizer=FAKE_TOKENIZER)
-    assert callable(build_handler(settings, DirectoryStore(tmp_path)))
+    parts = build_parts(settings, DirectoryStore(tmp_path))
+    assert callable(parts.handler)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_engine_and_tokenizer_are_built_by_name(tmp_path: Path) -> None:
 def test_a_wrong_name_is_an_error_that_names_the_setting(tmp_path: Path, name: str) -> None:
     settings = PolicySettings(engine=name, tokenizer=FAKE_TOKENIZER)
     with pytest.raises(ValueError, match=f"engine: '{name}'"):
-        build_handler(settings, DirectoryStore(tmp_path))
+        build_parts(settings, DirectoryStore(tmp_path))
 
 
 def test_engines_have_short_names_and_their_number_of_loops() -> None:

@@ -12,8 +12,8 @@ from services.oracle.rules.styles import (
     question,
     style_of,
 )
+from shared.contracts.judges import RulesJudge
 from shared.contracts.records import Message
-from shared.contracts.spec import RulesJudge
 
 SUN = "What is the sun?"
 PLAIN, POETIC, PIRATE = (

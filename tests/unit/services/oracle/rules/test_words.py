@@ -4,8 +4,8 @@ import pytest
 
 from services.oracle.judge import Comparison, build_judge
 from services.oracle.rules.words import SIMPLE_ENGLISH, known_word_share, share_found
+from shared.contracts.judges import RulesJudge
 from shared.contracts.records import Message
-from shared.contracts.spec import RulesJudge
 from tests.support.data import outside_data
 
 PROMPT = [Message(role="user", content="Once upon a time")]
