@@ -4,6 +4,7 @@ The language is tiny and closed. A question asks for one of the topics; a style 
 the topic's adjectives. Everything else is invalid: cut, mixed, empty, or about another topic.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from services.oracle.judges.rules import Rule
@@ -99,6 +100,17 @@ def cyclic_panel(
     def rule(prompt: Sequence[Message], first: str, second: str) -> float:
         asked = prompt[-1].content
         return matrix[style_of(asked, first)][style_of(asked, second)]
+
+    return rule
+
+
+def reward_panel(invalid: float, plain: float, poetic: float, pirate: float) -> Rule:
+    """Readers who only have a reward for each style: P(first beats second) = sigma(r_first - r_second)."""
+    rewards = (invalid, plain, poetic, pirate)
+
+    def rule(prompt: Sequence[Message], first: str, second: str) -> float:
+        asked = prompt[-1].content
+        return 1.0 / (1.0 + math.exp(rewards[style_of(asked, second)] - rewards[style_of(asked, first)]))
 
     return rule
 

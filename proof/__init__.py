@@ -1,0 +1,1 @@
+"""`make prove`: every algorithm against games whose answer is known, exactly and with a language model."""

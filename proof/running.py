@@ -1,0 +1,160 @@
+"""Cases through real systems side by side, each a Redis and the four services; what is finished is never run again."""
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from proof import measuring
+from proof.cases import Case, write_prompts
+from proof.results import CaseResult, Results
+from services.cli.client import Api
+from services.cli.demo_model import DemoModel, demo_model
+from services.cli.failures import ApiError, UserError
+from services.cli.up import RunningSystem, UpOptions, running_system
+from services.cli.watching import ENDED, POLL_S
+from shared.contracts.runs import RunDetail
+
+# Systems side by side would otherwise fight for the cores with as many threads each as there are cores.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+@dataclass(slots=True)
+class _Work:
+    """What the threads share. `stop` is set once nobody waits for the outcome any more."""
+
+    cases: "queue.SimpleQueue[Case]"
+    model: DemoModel
+    results: Results
+    state_dir: Path
+    bars: Progress
+    overall: TaskID
+    stop: threading.Event = field(default_factory=threading.Event)
+    failures: list[str] = field(default_factory=list[str])
+
+
+def run_cases(cases: Sequence[Case], results: Results, state_dir: Path, jobs: int, console: Console) -> None:
+    """Run those of the cases that have no result yet on `jobs` systems below `state_dir`.
+
+    An interrupted case starts again, a finished one is kept. A `UserError` at the end names cases that failed.
+    """
+    unique = {case.key: case for case in cases}
+    waiting = [case for case in unique.values() if not results.has(case)]
+    console.print(f"{len(unique)} runs, {len(unique) - len(waiting)} of them finished before")
+    if not waiting:
+        return
+    pending: queue.SimpleQueue[Case] = queue.SimpleQueue()
+    for case in waiting:
+        pending.put(case)
+    with _bars(console) as bars:
+        overall = bars.add_task("all runs", total=len(unique), completed=len(unique) - len(waiting))
+        work = _Work(pending, demo_model(state_dir), results, state_dir, bars, overall)
+        threads = [
+            threading.Thread(target=_run_system, args=(work, number), name=f"system-{number}")
+            for number in range(min(jobs, len(waiting)))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            work.stop.set()
+            for thread in threads:
+                thread.join()
+    if work.failures:
+        raise UserError("\n".join(work.failures))
+
+
+def _run_system(work: _Work, number: int) -> None:
+    """One system that takes case after case until there are none."""
+    folder = work.state_dir / f"system-{number}"
+    try:
+        with running_system(folder, UpOptions(env=ONE_THREAD)) as system:
+            _cancel_leftovers(system)
+            while not work.stop.is_set():
+                try:
+                    case = work.cases.get_nowait()
+                except queue.Empty:
+                    return
+                _run_case(work, system, folder, case)
+    except (UserError, OSError) as error:
+        work.failures.append(f"system {number}: {error}")
+
+
+def _cancel_leftovers(system: RunningSystem) -> None:
+    """An interrupted case's run would go on first."""
+    api = Api(system.url)
+    for run in api.runs().runs:
+        if run.state not in ENDED:
+            api.change(run.id, "cancel")
+
+
+def _run_case(work: _Work, system: RunningSystem, folder: Path, case: Case) -> None:
+    started = time.monotonic()
+    measuring.forget_peak(system.processes["oracle"])
+    prompts = write_prompts(work.model.prompts, folder, case.copies)
+    api = Api(system.url)
+    created = api.create_run(case.spec(work.model.directory, prompts))
+    view = _ended(api, created.id, work, case)
+    if view is None:
+        return
+    if view.state != "succeeded":
+        work.failures.append(f"{case.title}: the run {view.id} {view.state}: {view.reason or 'no reason given'}")
+        return
+    found = CaseResult(
+        title=case.title,
+        commit=measuring.commit(),
+        seconds=time.monotonic() - started,
+        oracle_bytes=measuring.peak_memory_bytes(system.processes["oracle"]),
+        iterates=measuring.iterates(system, view.id),
+    )
+    work.results.put(case, found)
+    work.bars.console.print(f"{case.title}: {found.seconds:.0f} s", markup=False)
+    work.bars.advance(work.overall)
+
+
+def _ended(api: Api, run: str, work: _Work, case: Case) -> RunDetail | None:
+    """The run's last view, None when nobody waits for it any more."""
+    bar = work.bars.add_task(case.title, total=case.iterations)
+    try:
+        while not work.stop.wait(POLL_S):
+            try:
+                view = api.run(run)
+            except ApiError as error:
+                if not error.retryable:
+                    raise
+                continue
+            work.bars.update(bar, completed=view.progress.iteration - (view.state not in ENDED))
+            if view.state in ENDED:
+                return view
+        return None
+    finally:
+        work.bars.remove_task(bar)
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
