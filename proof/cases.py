@@ -36,7 +36,7 @@ class Case:
     @property
     def key(self) -> str:
         """Digest of all that decides the outcome but the code."""
-        spec = self.spec(Path("model"), Path("prompts")).model_dump_json()
+        spec = self.spec(Path("/model"), Path("/prompts")).model_dump_json()
         return hashlib.sha256(f"{spec} {self.copies}".encode()).hexdigest()[:16]
 
     def of_seed(self, seed: int) -> "Case":
@@ -79,9 +79,9 @@ def inpo(game: Game, eta: float = ETA, **more: Any) -> dict[str, Any]:
     return {"name": "inpo", "eta": eta, "tau": game.tau} | more
 
 
-def egpo(game: Game, eta: float | None = None) -> dict[str, Any]:
-    """EGPO for a game's tau; by default at the step where it is Nash-MP."""
-    return {"name": "egpo", "eta": round(game.tau + 0.5, 9) if eta is None else eta, "tau": game.tau}
+def egpo(game: Game, eta: float = ETA) -> dict[str, Any]:
+    """EGPO for a game's tau; at eta = tau + 1/2 its plan is Nash-MP's."""
+    return {"name": "egpo", "eta": eta, "tau": game.tau}
 
 
 def dpo(beta: float, reference: str) -> dict[str, Any]:

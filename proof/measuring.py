@@ -86,4 +86,4 @@ def forget_peak(process: int) -> None:
 def commit() -> str:
     """The commit that is checked out, with a + where the working tree differs from it."""
     asked = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from proof.cases import Case
+from proof.cases import Case, label
 from services.cli.demo_report import smoothed_shares
-from shared.inpo.games import FiniteGame, Vector, kl, trajectory
+from shared.inpo.games import Vector, kl, trajectory
 
 
 class Iterate(BaseModel):
@@ -51,6 +51,11 @@ class Course:
         self.counts = [np.array(iterate.counts, dtype=np.float64) for iterate in result.iterates]
         self.policies = [smoothed_shares(counts) for counts in self.counts]
         self.game = case.game.around(self.counts[0])
+
+    @property
+    def label(self) -> str:
+        """The algorithm with its parameters."""
+        return label(self.case.algorithm)
 
     @cached_property
     def gaps(self) -> Vector:
@@ -117,8 +122,3 @@ class Results:
 
     def _path(self, case: Case) -> Path:
         return self._folder / f"{case.key}.json"
-
-
-def game_of(courses: Sequence[Course]) -> FiniteGame:
-    """The game of the first of some courses, to show exact columns beside them."""
-    return courses[0].game

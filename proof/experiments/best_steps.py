@@ -3,8 +3,25 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from proof.cases import Case, dpo, egpo, inpo
-from proof.games import DEMO
+from proof.games import DEMO, SYMMETRIC
+from proof.page import Page
+from proof.results import Course
+from services.cli.demo import NUM_ITERATIONS
+from shared.inpo.games import FiniteGame, trajectory
+
+TITLE: str = "The fair comparison: everybody's best step"
+# algorithm, the name of its step, further parameters
+EXACT: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "INPO": ("inpo", "eta", {}),
+    "EGPO": ("egpo", "eta", {}),
+    "iterative DPO, fixed reference": ("iterative_dpo", "beta", {"reference": "fixed"}),
+    "iterative DPO, moving reference": ("iterative_dpo", "beta", {"reference": "moving"}),
+}
+STEPS = np.geomspace(0.1, 10.0, 81)
+HORIZONS = (NUM_ITERATIONS, 100)
 
 GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
     "INPO": tuple(inpo(DEMO, eta) for eta in (0.3, 0.45, 0.65, 1.0)),
@@ -17,3 +34,61 @@ GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
 def cases(seeds: Sequence[int]) -> list[Case]:
     """Every entry of every grid, from the first seed."""
     return [Case(DEMO, algorithm, seed=seeds[0]) for grid in GRIDS.values() for algorithm in grid]
+
+
+def section(page: Page) -> None:
+    """The best of an exact grid in both games, then the sampled grid."""
+    courses = {name: page.courses([_case(page, item) for item in grid]) for name, grid in GRIDS.items()}
+    known = [course for found in courses.values() for course in found]
+    page.text(
+        f"**Exact**: the step among {len(STEPS)} from {STEPS[0]:g} to {STEPS[-1]:g} (at least tau for INPO and EGPO) "
+        "that has the smallest duality gap after so many iterations, for each number of iterations anew."
+    )
+    reference = known[0].counts[0]
+    for game in (DEMO, SYMMETRIC):
+        exact = game.around(reference)
+        header = (game.title, *(f"best step for {count} · gap" for count in HORIZONS))
+        page.table(header, [(name, *(_best(exact, name, count) for count in HORIZONS)) for name in EXACT])
+    page.text(
+        f"**Language model**, the demo's game, {NUM_ITERATIONS} iterations, seed {page.seeds[0]}: the gap is what "
+        "remains, the mean of the last three takes sampling noise off it."
+    )
+    rows = [_row(course) for found in courses.values() for course in found]
+    page.table(("algorithm", "gap", "mean of the last three", "exact gap", "invalid"), rows)
+    best = {name: min(found, key=_late) for name, found in courses.items() if found}
+    page.text(
+        "Best of each grid by the mean of the last three: "
+        + "; ".join(f"{name} {_late(course):.4f} ({course.label})" for name, course in best.items())
+        + "."
+    )
+
+
+def _case(page: Page, algorithm: dict[str, Any]) -> Case:
+    return Case(DEMO, algorithm, seed=page.seeds[0])
+
+
+def _late(course: Course) -> float:
+    return float(course.gaps[-3:].mean())
+
+
+def _row(course: Course) -> list[str]:
+    invalid = course.counts[-1][0] / course.counts[-1].sum()
+    return [
+        course.label,
+        f"{course.gaps[-1]:.4f}",
+        f"{_late(course):.4f}",
+        f"{course.exact_gaps[-1]:.1e}",
+        f"{invalid:.3f}",
+    ]
+
+
+def _best(game: FiniteGame, name: str, num_iterations: int) -> str:
+    algorithm, step, more = EXACT[name]
+    found: list[tuple[float, float]] = []
+    for value in STEPS:
+        if algorithm != "iterative_dpo" and value < game.tau:
+            continue
+        last = trajectory(game, algorithm, num_iterations, **{step: float(value)}, **more)[-1]
+        found.append((game.duality_gap(last), float(value)))
+    gap, value = min(found)
+    return f"{step} {value:.2f} · {gap:.1e}"
