@@ -11,7 +11,7 @@ ARGS ?=
 export VENV
 
 .NOTPARALLEL:
-.PHONY: help setup vllm demo up judge-conformance test test-docker check fmt fmt-check lint types arch docs bench clean
+.PHONY: help setup vllm demo up judge-conformance test test-docker check fmt fmt-check lint types arch docs bench prove clean
 
 help: ## this text
 	@echo "usage: make TARGET"
@@ -61,6 +61,9 @@ docs: setup ## regenerate docs/configuration.md from the settings
 
 bench: setup ## how much of an iteration nobody works, itemised; ARGS=vllm: the vLLM engine against vLLM alone
 	$(BIN)/python -m benchmarks $(ARGS)
+
+prove: setup ## every algorithm, exactly and with a language model, about 80 runs, an hour; goes on where it was stopped; writes docs/proof.md
+	@$(BIN)/python -m proof $(ARGS)
 
 clean: ## remove caches and the demo's state, not .venv
 	rm -rf .inpo .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist demo-report.json demo-report.png

@@ -109,7 +109,7 @@ def _parameters(game: FiniteGame, chosen: Algorithm, given: dict[str, Any]) -> P
     values = _defaults(game, chosen) | {name: _value(name, value) for name, value in given.items()}
     if values.get("ratio") is not None:
         values.pop("tau", None)
-    if values.get("eta") == "theorem4":
+    if values.get("eta") == "theorem4" or ("eta" not in given and values.get("schedule") == "theorem4"):
         values |= {"eta": None, "schedule": "theorem4"}
     return Parameters(**values)
 
