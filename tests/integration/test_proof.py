@@ -1,6 +1,5 @@
 """`make prove` in small: every algorithm with the demo's language model, through the real services, from one seed."""
 
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +18,11 @@ CASES = [replace(case, iterations=ITERATIONS) for case in demo_game.cases([0])]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Generator[Results]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("prove")
     found = Results(folder / "results")
     run_cases(CASES, found, folder, 1, Console())
-    yield found
+    return found
 
 
 @pytest.mark.parametrize("case", CASES, ids=[label(case.algorithm) for case in CASES])
