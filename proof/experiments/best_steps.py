@@ -1,7 +1,9 @@
+# matplotlib is only partly typed.
+# pyright: reportUnknownMemberType=false
 """The fair comparison: iterative DPO with the best beta of a grid beside INPO and EGPO with the best eta of theirs."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from proof.page import Page
 from proof.results import Course
 from services.cli.demo import NUM_ITERATIONS
 from shared.inpo.games import FiniteGame, trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TITLE: str = "The fair comparison: everybody's best step"
 # algorithm, the name of its step, further parameters
@@ -61,6 +66,32 @@ def section(page: Page) -> None:
         + "; ".join(f"{name} {_late(course):.4f} ({course.label})" for name, course in best.items())
         + "."
     )
+    page.plot(
+        "best-steps",
+        "The demo's game by step. Lines: exact trajectories. Dots: the language model, mean of its last three gaps",
+        lambda axes: _draw(axes, courses, DEMO.around(reference)),
+        num_axes=len(HORIZONS),
+    )
+
+
+def _draw(axes: "Sequence[Axes]", courses: dict[str, list[Course]], game: FiniteGame) -> None:
+    """Lines: the exact grid. Dots: the language model's."""
+    for axis, count in zip(axes, HORIZONS, strict=True):
+        for name, (algorithm, step, more) in EXACT.items():
+            steps = STEPS if algorithm == "iterative_dpo" else STEPS[game.tau <= STEPS]
+            axis.plot(steps, [_gap(game, algorithm, count, {step: float(value)} | more) for value in steps], label=name)
+        axis.set(
+            xlabel="eta or beta", ylabel=f"duality gap after {count}", xscale="log", yscale="log", ylim=(1e-7, 3.0)
+        )
+    axes[0].set_prop_cycle(None)
+    for name, found in courses.items():
+        steps = [course.case.algorithm[EXACT[name][1]] for course in found]
+        axes[0].plot(steps, [_late(course) for course in found], "o", markersize=5)
+    axes[0].legend(fontsize=6)
+
+
+def _gap(game: FiniteGame, algorithm: str, num_iterations: int, parameters: dict[str, Any]) -> float:
+    return max(1e-16, game.duality_gap(trajectory(game, algorithm, num_iterations, **parameters)[-1]))
 
 
 def _case(page: Page, algorithm: dict[str, Any]) -> Case:
@@ -84,11 +115,6 @@ def _row(course: Course) -> list[str]:
 
 def _best(game: FiniteGame, name: str, num_iterations: int) -> str:
     algorithm, step, more = EXACT[name]
-    found: list[tuple[float, float]] = []
-    for value in STEPS:
-        if algorithm != "iterative_dpo" and value < game.tau:
-            continue
-        last = trajectory(game, algorithm, num_iterations, **{step: float(value)}, **more)[-1]
-        found.append((game.duality_gap(last), float(value)))
-    gap, value = min(found)
+    steps = STEPS if algorithm == "iterative_dpo" else STEPS[game.tau <= STEPS]
+    gap, value = min((_gap(game, algorithm, num_iterations, {step: float(value)} | more), value) for value in steps)
     return f"{step} {value:.2f} · {gap:.1e}"
