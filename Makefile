@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
-CODE := shared services tests benchmarks examples
+CODE := shared services tests benchmarks proof examples
 # One thread a process: the tests run side by side, and sums of floats do not depend on the number of cores.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 WORKERS ?= 2

@@ -1,0 +1,1 @@
+"""What the project claims, measured: runs that take minutes, each with its exact value beside it."""
