@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.oracle.rules import styles
+from shared.inpo import gap_estimate
 from shared.inpo.gap_estimate import (
     MIN_EFFECTIVE_SAMPLES,
     Comparisons,
@@ -158,6 +159,20 @@ def test_at_the_papers_tau_a_game_of_20000_responses_is_refused_every_time() -> 
     game = a_large_game(20_000, tau=0.0025, seed=5)
     found = [duality_gap(game.sample(1024, seed), game.tau) for seed in range(20)]
     assert all(isinstance(refusal, GapRefusal) for refusal in found)
+
+
+def test_without_the_refusal_that_games_interval_would_miss_the_gap_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """128 samples are worth 1.2. What wins by many tau is mostly missing, and neither estimate nor interval knows.
+
+    95 of 100 intervals should cover; fewer than 80 of 100 do.
+    """
+    game = a_large_game(20_000, tau=0.0025, seed=5)
+    refused = [duality_gap(game.sample(128, seed), game.tau) for seed in range(NUM_TRIALS)]
+    assert all(isinstance(refusal, GapRefusal) for refusal in refused)
+    monkeypatch.setattr(gap_estimate, "MIN_EFFECTIVE_SAMPLES", 0.0)
+    covered, error = _coverage(game, 128)
+    assert covered < 0.8
+    assert error < 0.0
 
 
 def test_the_demos_readers_are_the_game_that_these_tests_play() -> None:
