@@ -12,6 +12,7 @@ from proof.experiments import (
     best_steps,
     boundedness,
     cost,
+    coverage,
     cycle,
     demo_game,
     exact,
@@ -52,6 +53,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "cost": cost,
     "boundedness": boundedness,
     "noise": noise,
+    "coverage": coverage,
 }
 
 INTRODUCTION = """# Proof
@@ -91,6 +93,8 @@ def prove(
         if not write_only:
             todo = [case for experiment in chosen.values() for case in experiment.cases(page.seeds)]
             run_cases(todo, page.results, state_dir, jobs, screen())
+            if coverage in chosen.values():
+                coverage.measure(page.coverage, state_dir, screen())
         write(page, chosen)
         screen().print(f"Written: {out}", markup=False)
         broken = [claim.text for claim in page.claims if not claim.held]

@@ -33,6 +33,11 @@ class Page:
     lines: list[str] = field(default_factory=list[str])
     claims: list[Claim] = field(default_factory=list[Claim])
 
+    @property
+    def coverage(self) -> Path:
+        """The figures of the gap estimate's coverage, where they have been measured."""
+        return self.results.folder / "gap-coverage.json"
+
     def courses(self, cases: Sequence[Case]) -> list[Course]:
         """The finished ones of these cases."""
         return self.results.finished(cases)

@@ -97,7 +97,7 @@ class Results:
     """The results of a folder, by case."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def has(self, case: Case) -> bool:
         """Whether the case has been finished."""
@@ -105,7 +105,7 @@ class Results:
 
     def put(self, case: Case, result: CaseResult) -> None:
         """Keep a result: whole, or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         building = self._path(case).with_suffix(".part")
         building.write_text(result.model_dump_json(indent=1) + "\n")
         building.replace(self._path(case))
@@ -121,4 +121,4 @@ class Results:
         return [self.course(case) for case in cases if self.has(case)]
 
     def _path(self, case: Case) -> Path:
-        return self._folder / f"{case.key}.json"
+        return self.folder / f"{case.key}.json"
