@@ -105,6 +105,12 @@ def prove(
 def write(page: Page, experiments: dict[str, Experiment]) -> None:
     """The page, a section for each experiment."""
     page.lines += INTRODUCTION.splitlines()
+    used = [page.courses(experiment.cases(page.seeds)) for experiment in experiments.values()]
+    runs = {course.case.key: course.result for found in used for course in found}
+    if runs:
+        minutes = sum(result.seconds for result in runs.values()) / 60.0
+        commits = ", ".join(sorted({result.commit for result in runs.values()}))
+        page.text(f"{len(runs)} runs of {minutes:.0f} minutes in all, made by commit {commits}.")
     for experiment in experiments.values():
         page.heading(experiment.TITLE)
         cases = experiment.cases(page.seeds)

@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,19 +64,13 @@ def run_cases(cases: Sequence[Case], results: Results, state_dir: Path, jobs: in
     with _bars(console) as bars:
         overall = bars.add_task("all runs", total=len(unique), completed=len(unique) - len(waiting))
         work = _Work(pending, demo_model(state_dir), results, state_dir, bars, overall)
-        threads = [
-            threading.Thread(target=_run_system, args=(work, number), name=f"system-{number}")
-            for number in range(min(jobs, len(waiting)))
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        finally:
-            work.stop.set()
-            for thread in threads:
-                thread.join()
+        with ThreadPoolExecutor(jobs) as pool:
+            systems = [pool.submit(_run_system, work, number) for number in range(min(jobs, len(waiting)))]
+            try:
+                for system in as_completed(systems):
+                    system.result()
+            finally:
+                work.stop.set()
     if work.failures:
         raise UserError("\n".join(work.failures))
 
