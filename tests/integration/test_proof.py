@@ -10,6 +10,7 @@ from proof.cases import Case, label
 from proof.experiments import demo_game
 from proof.results import Results
 from proof.running import run_cases
+from shared.inpo.games import kl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("proof")]
 
@@ -27,14 +28,18 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 @pytest.mark.parametrize("case", CASES, ids=[label(case.algorithm) for case in CASES])
 def test_a_language_model_follows_the_exact_trajectory(results: Results, case: Case) -> None:
-    """Two iterations: in the second, anchors, opponents and the policy to start from are no longer the reference.
+    """It ends a tenth of the way that the exact policy has gone, or less, from it: both as KL from the exact policy.
 
-    1,024 binary answers and 2,048 measured responses an iteration leave KL(exact || measured) of about .002 (full
-    runs: docs/proof.md); an algorithm that did nothing would be .02 or more away.
+    In the second iteration anchors, opponents and the policy to start from are no longer the reference. Iterative DPO
+    with a moving reference is followed for one: in its second a quarter of the responses are invalid. From seed 0 the
+    others measured .003 to .06 of the way; a step of half or twice the size would be a quarter of it away, and
+    staying where it was all of it. Full runs: docs/proof.md.
     """
     course = results.course(case)
-    assert course.kls_to_exact[1:].max() < 0.015
-    assert len(course.gaps) == ITERATIONS + 1
+    last = 1 if case.algorithm == demo_game.MOVING_DPO else ITERATIONS
+    gone = kl(course.exact[last], course.policies[0])
+    assert course.kls_to_exact[last] < 0.1 * gone
+    assert len(course.policies) == ITERATIONS + 1
 
 
 def test_what_is_finished_is_not_run_again(results: Results, tmp_path: Path) -> None:
