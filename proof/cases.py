@@ -1,7 +1,6 @@
 """A case: one run of the demo's language model through the real services, finished once and kept."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +15,7 @@ from shared.contracts.spec import RunSpec
 class Case:
     """An algorithm in a game from a seed; everything else is the demo's, but for `changes` to the specification.
 
-    `judge` answers in place of the game's readers; the duality gap is the game's all the same. `copies` puts each of
-    the 16 prompts so many times into an iteration.
+    `judge` answers in place of the game's readers; the duality gap is the game's all the same.
     """
 
     game: Game
@@ -26,7 +24,6 @@ class Case:
     seed: int = 0
     judge: Judge | None = None
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    copies: int = 1
 
     @property
     def title(self) -> str:
@@ -37,21 +34,18 @@ class Case:
     def key(self) -> str:
         """Digest of all that decides the outcome but the code."""
         spec = self.spec(Path("/model"), Path("/prompts")).model_dump_json()
-        return hashlib.sha256(f"{spec} {self.copies}".encode()).hexdigest()[:16]
+        return hashlib.sha256(spec.encode()).hexdigest()[:16]
 
     def of_seed(self, seed: int) -> "Case":
         """The same from another seed."""
         return replace(self, seed=seed)
 
     def spec(self, model: Path, prompts: Path) -> RunSpec:
-        """The run's specification; `prompts` holds each prompt `copies` times, with ids in the column `id`."""
+        """The run's specification."""
         body = demo_spec("inpo", model, prompts, self.seed, self.iterations).model_dump(mode="json", exclude_unset=True)
         judge = self.judge or self.game.readers
         body |= {"name": self.algorithm["name"].replace("_", "-"), "algorithm": dict(self.algorithm)}
         body["oracle"]["judge"] = judge.spec()
-        if self.copies > 1:
-            body["prompts"]["num_per_iteration"] *= self.copies
-            body["prompts"]["sets"][0] |= {"id_column": "id"}
         for part, values in self.changes.items():
             body[part] = {name: value for name, value in (body[part] | values).items() if value is not None}
         return RunSpec.model_validate(body)
@@ -61,17 +55,6 @@ def label(algorithm: Mapping[str, Any]) -> str:
     """`inpo eta=0.45`: what tells one entry of a table from another; tau is the game's and left out."""
     given = [f"{name}={value}" for name, value in algorithm.items() if name not in ("name", "tau")]
     return " ".join([algorithm["name"], *given])
-
-
-def write_prompts(source: Path, folder: Path, copies: int) -> Path:
-    """The prompts of `source`, each `copies` times; `source` itself for one copy."""
-    if copies == 1:
-        return source
-    rows = [json.loads(line) for line in source.read_text().splitlines()]
-    named = [row | {"id": f"{number}-{copy}"} for copy in range(copies) for number, row in enumerate(rows)]
-    path = folder / f"prompts-{copies}.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in named))
-    return path
 
 
 def inpo(game: Game, eta: float = ETA, **more: Any) -> dict[str, Any]:

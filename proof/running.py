@@ -21,11 +21,11 @@ from rich.progress import (
 )
 
 from proof import measuring
-from proof.cases import Case, write_prompts
+from proof.cases import Case
 from proof.results import CaseResult, Results
 from services.cli.client import Api
 from services.cli.demo_model import DemoModel, demo_model
-from services.cli.failures import ApiError, UserError
+from services.cli.failures import ApiError, StartError, UserError
 from services.cli.up import RunningSystem, UpOptions, running_system
 from services.cli.watching import ENDED, POLL_S
 from shared.contracts.runs import RunDetail
@@ -86,8 +86,11 @@ def _run_system(work: _Work, number: int) -> None:
                     case = work.cases.get_nowait()
                 except queue.Empty:
                     return
-                _run_case(work, system, folder, case)
-    except (UserError, OSError) as error:
+                try:
+                    _run_case(work, system, case)
+                except UserError as error:
+                    work.failures.append(f"{case.title}: {error}")
+    except StartError as error:
         work.failures.append(f"system {number}: {error}")
 
 
@@ -99,18 +102,16 @@ def _cancel_leftovers(system: RunningSystem) -> None:
             api.change(run.id, "cancel")
 
 
-def _run_case(work: _Work, system: RunningSystem, folder: Path, case: Case) -> None:
+def _run_case(work: _Work, system: RunningSystem, case: Case) -> None:
     started = time.monotonic()
     measuring.forget_peak(system.processes["oracle"])
-    prompts = write_prompts(work.model.prompts, folder, case.copies)
     api = Api(system.url)
-    created = api.create_run(case.spec(work.model.directory, prompts))
+    created = api.create_run(case.spec(work.model.directory, work.model.prompts))
     view = _ended(api, created.id, work, case)
     if view is None:
         return
     if view.state != "succeeded":
-        work.failures.append(f"{case.title}: the run {view.id} {view.state}: {view.reason or 'no reason given'}")
-        return
+        raise UserError(f"the run {view.id} {view.state}: {view.reason or 'no reason given'}")
     found = CaseResult(
         title=case.title,
         commit=measuring.commit(),

@@ -1,6 +1,5 @@
 """Cases: which run they are, and what decides their key."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from proof.__main__ import EXPERIMENTS
-from proof.cases import Case, inpo, write_prompts
+from proof.cases import Case, inpo
 from proof.experiments import cost, demo_game, exact, selection
 from proof.games import DEMO, SYMMETRIC, Readers, Rewards
 from shared.inpo.algorithms import ALGORITHMS
@@ -30,7 +29,7 @@ def test_every_run_of_an_experiment_has_a_specification(name: str) -> None:
 
 
 def test_a_key_changes_with_whatever_decides_the_outcome() -> None:
-    """Algorithm, game, judge, seed, iterations, changes and copies do; an equal case has the same key."""
+    """Algorithm, game, judge, seed, iterations and changes do; an equal case has the same key."""
     case = Case(DEMO, inpo(DEMO))
     others = [
         Case(DEMO, inpo(DEMO, 0.6)),
@@ -39,26 +38,15 @@ def test_a_key_changes_with_whatever_decides_the_outcome() -> None:
         replace(case, seed=1),
         replace(case, iterations=3),
         replace(case, changes={"training": {"num_epochs": 1}}),
-        replace(case, copies=2),
     ]
     assert len({case.key, *(other.key for other in others)}) == 1 + len(others)
     assert case.key == Case(DEMO, inpo(DEMO)).key
-
-
-def test_copies_of_a_prompt_have_ids_of_their_own(tmp_path: Path) -> None:
-    source = tmp_path / "prompts.jsonl"
-    source.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
-    rows = [json.loads(line) for line in write_prompts(source, tmp_path, 2).read_text().splitlines()]
-    assert [row["prompt"] for row in rows] == ["a", "b", "a", "b"]
-    assert len({row["id"] for row in rows}) == 4
-    assert write_prompts(source, tmp_path, 1) == source
 
 
 def test_both_selections_cost_the_same_comparisons() -> None:
     """A tournament of 8 asks 3 · 8 / 2 - 1 = 11, and 11 random pairs are 11."""
     specs = [case.spec(Path("/model"), Path("/prompts")) for case in selection.cases([0])]
     assert [spec.selection.num_pairs or 3 * spec.sampling.num_responses // 2 - 1 for spec in specs] == [11, 11, 11]
-    assert {spec.prompts.num_per_iteration for spec in specs} == {96}
 
 
 def test_the_cost_is_measured_for_each_size_by_both_methods() -> None:
