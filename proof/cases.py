@@ -15,7 +15,8 @@ from shared.contracts.spec import RunSpec
 class Case:
     """An algorithm in a game from a seed; everything else is the demo's, but for `changes` to the specification.
 
-    `judge` answers in place of the game's readers; the duality gap is the game's all the same.
+    `judge` answers in place of the game's readers; the duality gap is the game's all the same. `note` says in a word or
+    two what is special, for people only.
     """
 
     game: Game
@@ -24,11 +25,13 @@ class Case:
     seed: int = 0
     judge: Judge | None = None
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    note: str = ""
 
     @property
     def title(self) -> str:
-        """For people: the game, the algorithm with its parameters, the seed."""
-        return f"{self.game.name} · {label(self.algorithm)} · seed {self.seed}"
+        """For people: the game, the algorithm with its parameters, what is special, the seed."""
+        parts = (self.game.name, label(self.algorithm), self.note, f"seed {self.seed}")
+        return " · ".join(part for part in parts if part)
 
     @property
     def key(self) -> str:

@@ -21,7 +21,7 @@ ETAS = (0.45, 0.15)
 
 def cases(seeds: Sequence[int]) -> list[Case]:
     """INPO under readers who never disagree, with the demo's step and with the largest that INPO allows."""
-    return [Case(DEMO, inpo(DEMO, eta), seed=seeds[0], judge=SURE) for eta in ETAS]
+    return [Case(DEMO, inpo(DEMO, eta), seed=seeds[0], judge=SURE, note="sure readers") for eta in ETAS]
 
 
 def section(page: Page) -> None:

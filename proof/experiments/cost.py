@@ -24,7 +24,7 @@ def case(method: str, size: int, seed: int) -> Case:
         "selection": {"method": method, "num_pairs": None},
         "evaluation": {"num_responses": 8},
     }
-    return Case(DEMO, algorithm, 1, seed, changes=changes)
+    return Case(DEMO, algorithm, 1, seed, changes=changes, note=f"{method} of {size}")
 
 
 def section(page: Page) -> None:

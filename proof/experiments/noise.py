@@ -12,7 +12,10 @@ SHARES = (0.1, 0.2, 0.3)
 
 def cases(seeds: Sequence[int]) -> list[Case]:
     """INPO in the demo's game, with more and more of the answers turned round."""
-    return [Case(DEMO, inpo(DEMO), seed=seeds[0], judge=DEMO.readers.mistaken(share)) for share in SHARES]
+    return [
+        Case(DEMO, inpo(DEMO), seed=seeds[0], judge=DEMO.readers.mistaken(share), note=f"{share:.0%} turned round")
+        for share in SHARES
+    ]
 
 
 def section(page: Page) -> None:

@@ -27,7 +27,7 @@ WITHOUT_KL = {"name": "inpo_no_kl", "eta": ETA}
 def cases(seeds: Sequence[int]) -> list[Case]:
     """The four corners, from the first seed."""
     return [
-        Case(DEMO, algorithm, seed=seeds[0], judge=judge)
+        Case(DEMO, algorithm, seed=seeds[0], judge=judge, note="" if judge is None else "fitted reward")
         for judge in (None, REWARDS)
         for algorithm in (inpo(DEMO), WITHOUT_KL)
     ]

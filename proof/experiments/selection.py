@@ -35,7 +35,9 @@ VARIANTS: dict[str, dict[str, Mapping[str, Any]]] = {
 
 def cases(seeds: Sequence[int]) -> list[Case]:
     """INPO in the demo's game by each selection, from the first seed."""
-    return [Case(DEMO, inpo(DEMO), ITERATIONS, seeds[0], changes=changes) for changes in VARIANTS.values()]
+    return [
+        Case(DEMO, inpo(DEMO), ITERATIONS, seeds[0], changes=changes, note=name) for name, changes in VARIANTS.items()
+    ]
 
 
 def section(page: Page) -> None:
