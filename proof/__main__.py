@@ -26,6 +26,7 @@ from proof.results import Results
 from proof.running import run_cases
 from services.cli.failures import UserError, reported
 from services.cli.screen import screen
+from shared.runtime.telemetry import configure_logging
 
 
 class Experiment(Protocol):
@@ -87,6 +88,7 @@ def prove(
     All of it is about 80 runs: an hour on two cores. Ctrl-C loses no finished run; the same command goes on. Ends with
     exit code 1 when a run failed or a claim of the page does not hold.
     """
+    configure_logging("proof", "WARNING")
     with reported():
         chosen = _chosen(only)
         page = Page(out, Results(state_dir / "results"), _numbers(seeds))

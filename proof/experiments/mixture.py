@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from statistics import median
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from shared.inpo.games import FiniteGame, trajectory
 TITLE: str = "A constant step: last iterate against the uniform mixture, with tau and without"
 LONG = (15, 100, 1000)
 
-# Below the stability threshold: the last iterate circles.
+# Barely above the stability threshold: the last iterate circles inwards slowly.
 ETA = 0.3
 
 
@@ -30,8 +29,9 @@ def section(page: Page) -> None:
     game = courses[0].game
     page.text(
         f"INPO at eta {ETA} on the symmetric cycle, where a constant step is stable above "
-        f"{game.stability_threshold():.2f}: the last iterate circles. The mixture draws the version, 0 to t, anew for "
-        "each response: its shares are the mean of the versions' shares. Median (extremes) of the seeds."
+        f"{game.stability_threshold():.2f}: the last iterate circles, and closes in slowly. The mixture draws the "
+        "version, 0 to t, anew for each response: its shares are the mean of the versions' shares. Median (extremes) of "
+        "the seeds."
     )
     marks = (5, 10, ITERATIONS)
     last = ("last iterate", *(spread([course.gaps[mark] for course in courses]) for mark in marks))
@@ -40,8 +40,8 @@ def section(page: Page) -> None:
     page.text("The same game exactly; without tau the gap is that of the unregularised game.")
     page.table(("exact", *(f"gap at {mark}" for mark in LONG)), _exact(game))
     page.claim(
-        f"the language model's last iterate still is above a gap of 0.03 after {ITERATIONS} iterations at this step",
-        median(course.gaps[-1] for course in courses) > 0.03,
+        f"after {ITERATIONS} iterations the language model's mixture is nearer to the Nash policy than its last",
+        all(course.mixture_gap() < course.gaps[-1] for course in courses),
     )
 
 

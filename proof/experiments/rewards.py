@@ -39,10 +39,23 @@ def section(page: Page) -> None:
     page.text(
         "The reward is the Bradley-Terry fit to the readers' preferences between the reference policy's responses: "
         f"plain, poetic, pirate = {rewards}. It ranks what the readers' cycle does not, and its own Nash policy is "
-        "another one. Gap and win rate are the readers' in every row; the judge's own gap is that of the game that it "
-        "plays. Poetic and pirate responses are longer than plain ones: length follows style, nobody rewards it."
+        "another one. Gap and win rates are the readers' in every row; the judge's own gap is that of the game that it "
+        "plays. *Worst* is the win rate against the style that beats it most: a high win rate against the reference "
+        "policy says nothing about it. Poetic and pirate responses are longer than plain ones: length follows style, "
+        "nobody rewards it."
     )
-    header = ("judge", "gap", "the judge's own gap", "win rate", "plain", "poetic", "pirate", "KL to ref", "tokens")
+    header = (
+        "judge",
+        "gap",
+        "the judge's own gap",
+        "win rate against ref",
+        "worst",
+        "plain",
+        "poetic",
+        "pirate",
+        "KL to ref",
+        "tokens",
+    )
     found = [
         (name, course) for name, case in zip(CORNERS, cases(page.seeds), strict=True) for course in page.courses([case])
     ]
@@ -63,6 +76,7 @@ def _row(name: str, course: Course) -> list[str]:
         f"{course.gaps[-1]:.4f}",
         f"{own.duality_gap(policy):.4f}",
         f"{float(course.game.win_rates(course.game.reference) @ policy):.3f}",
+        f"{1.0 - float(course.game.win_rates(policy).max()):.3f}",
         *(f"{share:.3f}" for share in policy[1:]),
         f"{last.kl or 0.0:.2f}",
         f"{last.mean_response_tokens:.1f}",
