@@ -30,8 +30,8 @@ def section(page: Page) -> None:
     page.text(
         f"INPO at eta {ETA} on the symmetric cycle, where a constant step is stable above "
         f"{game.stability_threshold():.2f}: the last iterate circles, and closes in slowly. The mixture draws the "
-        "version, 0 to t, anew for each response: its shares are the mean of the versions' shares. Median (extremes) of "
-        "the seeds."
+        "version, 0 to t, anew for each response: its shares are the mean of the versions' shares. Median (extremes) "
+        "of the seeds."
     )
     marks = (5, 10, ITERATIONS)
     last = ("last iterate", *(spread([course.gaps[mark] for course in courses]) for mark in marks))
