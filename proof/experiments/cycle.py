@@ -105,8 +105,8 @@ def _drifts(gaps: Vector) -> bool:
 def _draw(axes: "Sequence[Axes]", runs: dict[str, list[Course]], nash: Vector) -> None:
     for name, found in runs.items():
         axes[0].plot(found[0].gaps, label=name, marker=".", linewidth=1.0)
-    axes[0].set(xlabel="iteration", ylabel="duality gap", yscale="log")
-    axes[0].legend(fontsize=6)
+    axes[0].set(xlabel="iteration", ylabel="duality gap", yscale="log", ylim=(1e-3, 30.0))
+    axes[0].legend(fontsize=6, ncols=2, loc="upper left")
     for axis in axes[1:]:
         axis.plot([0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.87, 0.0], color="black", linewidth=0.8)
         for place, name in (((0.0, -0.05), "plain"), ((1.0, -0.05), "poetic"), ((0.5, 0.9), "pirate")):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TITLE: str = "The demo's language model × every algorithm, through the services"
 NEAR = 0.01
+NUM_COLOURS = 10
 
 # The win rates of 16 responses each, in place of 64 disjoint pairs of 128.
 ALL_PAIRS = {"sampling": {"num_responses": 16}, "selection": {"method": "all_pairs", "num_pairs": None}}
@@ -119,9 +120,10 @@ def _claims(page: Page, runs: dict[str, list[Course]]) -> None:
 
 def _draw(axes: "Sequence[Axes]", runs: dict[str, list[Course]]) -> None:
     """Left those that close in, right those that do not; medians over the seeds."""
-    for name, found in runs.items():
+    for number, (name, found) in enumerate(runs.items()):
         gaps = np.median([course.gaps for course in found], axis=0)
-        axes[int(gaps[-1] > 0.5 * gaps[0])].plot(gaps, label=name, marker=".", linewidth=1.0)
+        axis = axes[int(gaps[-1] > 0.5 * gaps[0])]
+        axis.plot(gaps, label=name, marker=".", linewidth=1.0, linestyle="-" if number < NUM_COLOURS else "--")
     for axis in axes:
-        axis.set(xlabel="iteration", ylabel="duality gap", yscale="log", ylim=(3e-4, 3.0))
-        axis.legend(fontsize=6)
+        axis.set(xlabel="iteration", ylabel="duality gap", yscale="log", ylim=(3e-4, 10.0))
+        axis.legend(fontsize=6, ncols=2, loc="upper left")
