@@ -87,5 +87,5 @@ class Game:
         return FiniteGame(matrix, smoothed_shares(reference_counts), self.tau if tau is None else tau)
 
 
-DEMO = Game("demo", "the demo's game: cycle .95/.9/.8, tau .15", Readers(0.95, 0.9, 0.8), 0.15)
-SYMMETRIC = Game("symmetric", "the symmetric cycle .9/.9/.9, tau .1", Readers(0.9, 0.9, 0.9), 0.1)
+DEMO = Game("demo", "The demo's game: cycle .95/.9/.8, tau .15", Readers(0.95, 0.9, 0.8), 0.15)
+SYMMETRIC = Game("symmetric", "The symmetric cycle .9/.9/.9, tau .1", Readers(0.9, 0.9, 0.9), 0.1)
