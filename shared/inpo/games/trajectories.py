@@ -9,12 +9,13 @@ Because it is the shipped plan that is run, what is proven here is proven of wha
 """
 
 from dataclasses import fields
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shared.inpo.algorithms import algorithm_named, check
+from shared.inpo.games import inputs
 from shared.inpo.games.arrays import Vector, log_of, log_softmax
 from shared.inpo.games.finite import FiniteGame
 from shared.inpo.games.regressions import bradley_terry, sppo_minimiser
@@ -51,8 +52,7 @@ def trajectory(
     update; `update="loss"` is the exact minimiser of its loss instead. With `start` the first policy is that one, taken
     for the outcome of a first iteration: the first update is the second's. A ValueError names what does not fit.
     """
-    if num_iterations < 0:
-        raise ValueError(f"num_iterations must be at least 0, not {num_iterations}")
+    num_iterations = inputs.whole_number("num_iterations", num_iterations)
     if update not in UPDATES:
         raise ValueError(f"update must be `ideal` or `loss`, not {update!r}")
     chosen = algorithm_named(algorithm)
@@ -106,7 +106,7 @@ def _parameters(game: FiniteGame, chosen: Algorithm, given: dict[str, Any]) -> P
     unknown = sorted(set(given) - {item.name for item in fields(Parameters)})
     if unknown:
         raise ValueError(f"`{unknown[0]}` is no parameter: {chosen.name} takes {', '.join(sorted(chosen.parameters))}")
-    values = _defaults(game, chosen) | {name: _value(name, value) for name, value in given.items()}
+    values = _defaults(game, chosen, given) | {name: _value(name, value) for name, value in given.items()}
     if values.get("ratio") is not None:
         values.pop("tau", None)
     if values.get("eta") == "theorem4":
@@ -114,25 +114,23 @@ def _parameters(game: FiniteGame, chosen: Algorithm, given: dict[str, Any]) -> P
     return Parameters(**values)
 
 
-def _defaults(game: FiniteGame, chosen: Algorithm) -> dict[str, Any]:
+def _defaults(game: FiniteGame, chosen: Algorithm, given: dict[str, Any]) -> dict[str, Any]:
     defaults = {"tau": game.tau, "eta": game.tau + 0.5, "beta": 4.0 * game.tau or 1.0}
+    if given.get("schedule") == "theorem4":
+        del defaults["eta"]
     return {name: value for name, value in defaults.items() if name in chosen.parameters}
 
 
 def _value(name: str, value: Any) -> Any:
     """The value as `Parameters` takes it; a ValueError for what is not of its kind."""
     if name == "reference":
-        if value not in REFERENCES:
+        if not isinstance(value, str) or value not in REFERENCES:
             raise ValueError(f"`reference` must be fixed or moving, not {value!r}")
         return REFERENCES[value]
-    if name == "weights":
-        return tuple(_number(name, weight) for weight in value)
-    if name in ("schedule", "opponents") or value is None or (name, value) == ("eta", "theorem4"):
+    if value is None or name in ("schedule", "opponents") or (name, value) == ("eta", "theorem4"):
         return value
-    return _number(name, value)
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
-        raise ValueError(f"`{name}` must be a number{' or theorem4' if name == 'eta' else ''}, not {value!r}")
-    return float(cast(float, value))
+    if name == "weights":
+        if np.ndim(value) != 1:
+            raise ValueError(f"`weights` must be several numbers, not {value!r}")
+        return tuple(inputs.number("`weights`", weight) for weight in value)
+    return inputs.number(f"`{name}`", value, "a number or theorem4" if name == "eta" else "a number")
