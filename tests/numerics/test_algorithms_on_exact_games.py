@@ -167,6 +167,19 @@ def test_where_a_response_always_wins_dpo_has_no_minimiser_and_inpo_has() -> Non
         trajectory(game, "iterative_dpo", 1, beta=1.0)
 
 
+def test_on_a_certain_cycle_dpo_goes_on_until_no_logarithm_holds_its_masses() -> None:
+    """Rewards are -log of the other masses then: at beta = 1 with a moving reference all three take turns.
+
+    At beta = .1 every iteration makes the logarithms of the masses ten times as large.
+    """
+    policies = trajectory(CERTAIN, "iterative_dpo", 60, beta=1.0)
+    np.testing.assert_allclose(policies.sum(axis=1), 1.0)
+    assert {int(policy.argmax()) for policy in policies if policy.max() > 0.99} == {0, 1, 2}
+    assert min(CERTAIN.duality_gap(policy) for policy in policies[10:]) > 0.2
+    with pytest.raises(ArithmeticError, match="the Bradley-Terry fit was not found"):
+        trajectory(CERTAIN, "iterative_dpo", 40, beta=0.1)
+
+
 GAMES = [BIASED, WEAK, SYMMETRIC, CERTAIN, a_random_game(8, 0.1, 31), a_random_game(30, 0.03, 32)]
 
 

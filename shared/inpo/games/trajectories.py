@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from shared.inpo.algorithms import algorithm_named, check
 from shared.inpo.games import inputs
 from shared.inpo.games.arrays import Vector, log_of, log_softmax
+from shared.inpo.games.bradley_terry import bradley_terry
 from shared.inpo.games.finite import FiniteGame
-from shared.inpo.games.regressions import bradley_terry, sppo_minimiser
+from shared.inpo.games.regressions import sppo_minimiser
 from shared.inpo.plan import (
     REFERENCE,
     Algorithm,
@@ -78,25 +79,27 @@ class _Players:
 
     def minimiser(self, half: HalfStep) -> Vector:
         """Log-probabilities of the policy that minimises the half-step's loss over pairs of its sampling policy."""
-        mu = self.sampled_from(half.sample_from)
+        log_mu = self.sampled_from(half.sample_from)
+        mu = np.exp(log_mu)
         anchor = np.sum([a.exponent * self.log_policies[a.iterate] for a in half.anchors], axis=0)
         advantage: Vector = self._game.advantage @ mu
         if half.loss == "logistic":
-            return log_softmax(anchor + bradley_terry(self._game.preference, mu) / half.scale)
+            return log_softmax(anchor + bradley_terry(self._game.preference, log_mu) / half.scale)
         if half.loss == "win_rate_squared" and self._update == "loss":
             return log_softmax(anchor + sppo_minimiser(mu, advantage / half.scale))
         return log_softmax(anchor + advantage / half.scale)
 
     def sampled_from(self, policy: SamplingPolicy) -> Vector:
-        """Probabilities of the sampling policy."""
+        """Log-probabilities of the sampling policy."""
         match policy:
             case Iterate():
-                return np.exp(self.log_policies[policy])
+                return self.log_policies[policy]
             case UniformMixture():
-                return np.mean([np.exp(self.log_policies[iterate]) for iterate in policy.iterates], axis=0)
+                logs = [self.log_policies[iterate] for iterate in policy.iterates]
+                return np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
             case GeometricMixture():
                 m = policy.reference_exponent
-                return np.exp(log_softmax(m * self._game.log_reference + (1.0 - m) * self.log_policies[policy.iterate]))
+                return log_softmax(m * self._game.log_reference + (1.0 - m) * self.log_policies[policy.iterate])
 
 
 def _parameters(game: FiniteGame, chosen: Algorithm, given: dict[str, Any]) -> Parameters:
