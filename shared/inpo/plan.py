@@ -11,12 +11,18 @@ steps (Nash-MD's and EGPO's papers call 1/eta the step; SPPO's code calls our et
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 LossName: TypeAlias = Literal["squared", "logistic", "win_rate_squared", "win_rate_logistic"]
 StepSchedule: TypeAlias = Literal["constant", "theorem4"]
 ReferenceChoice: TypeAlias = Literal["previous", "initial"]
 Opponents: TypeAlias = Literal["current", "mixture"]
+
+_CHOICES = {
+    "schedule": get_args(StepSchedule),
+    "reference": get_args(ReferenceChoice),
+    "opponents": get_args(Opponents),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,9 @@ class Parameters:
     opponents: Opponents = "current"
 
     def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"`{name}` must be {' or '.join(choices)}, not {getattr(self, name)!r}")
         for name, value in (("eta", self.eta), ("beta", self.beta), ("prox", self.prox)):
             if value is not None and not (math.isfinite(value) and value > 0.0):
                 raise ValueError(f"`{name}` must be positive and finite, not {value}")

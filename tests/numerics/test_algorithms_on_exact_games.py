@@ -167,6 +167,19 @@ def test_where_a_response_always_wins_dpo_has_no_minimiser_and_inpo_has() -> Non
         trajectory(game, "iterative_dpo", 1, beta=1.0)
 
 
+def test_on_a_certain_cycle_dpo_goes_on_until_no_logarithm_holds_its_masses() -> None:
+    """Rewards are -log of the other masses then: at beta = 1 with a moving reference all three take turns.
+
+    At beta = .1 every iteration makes the logarithms of the masses ten times as large.
+    """
+    policies = trajectory(CERTAIN, "iterative_dpo", 60, beta=1.0)
+    np.testing.assert_allclose(policies.sum(axis=1), 1.0)
+    assert {int(policy.argmax()) for policy in policies if policy.max() > 0.99} == {0, 1, 2}
+    assert min(CERTAIN.duality_gap(policy) for policy in policies[10:]) > 0.2
+    with pytest.raises(ArithmeticError, match="the Bradley-Terry fit was not found"):
+        trajectory(CERTAIN, "iterative_dpo", 40, beta=0.1)
+
+
 GAMES = [BIASED, WEAK, SYMMETRIC, CERTAIN, a_random_game(8, 0.1, 31), a_random_game(30, 0.03, 32)]
 
 
@@ -326,6 +339,10 @@ def test_without_tau_inpo_is_hedge_and_nash_mp_the_proximal_point_method() -> No
         ("iterative_dpo", {"reference": "none"}, "`reference` must be fixed or moving"),
         ("dno", {"eta": "theorem4"}, "`schedule` is a parameter of .*, not of dno"),
         ("mnpo", {"weights": (1.0, "x")}, "`weights` must be a number"),
+        ("mnpo", {"weights": 2.0}, "`weights` must be several numbers"),
+        ("mnpo", {"opponents": "all"}, "`opponents` must be current or mixture, not 'all'"),
+        ("inpo", {"schedule": "linear"}, "`schedule` must be constant or theorem4, not 'linear'"),
+        ("iterative_dpo", {"reference": ["fixed"]}, "`reference` must be fixed or moving"),
         ("ipo_md", {"mixture": 2.0}, r"`mixture` must be in \[0, 1\]"),
         ("sppo", {"update": "best"}, "update must be `ideal` or `loss`"),
     ],
@@ -333,8 +350,25 @@ def test_without_tau_inpo_is_hedge_and_nash_mp_the_proximal_point_method() -> No
 def test_what_does_not_fit_is_refused_by_name(algorithm: str, parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         trajectory(BIASED, algorithm, 1, **parameters)
-    with pytest.raises(ValueError, match="num_iterations must be at least 0"):
-        trajectory(BIASED, "inpo", -1)
+
+
+@pytest.mark.parametrize("num", [-1, 2.5, "3", None, True])
+def test_a_number_of_iterations_that_is_none_is_refused(num: Any) -> None:
+    with pytest.raises(ValueError, match="num_iterations must be a whole number that is at least 0, not"):
+        trajectory(BIASED, "inpo", num)
+
+
+def test_numbers_of_any_kind_are_parameters() -> None:
+    """1, 1.0, numpy's and arrays of one number alike; theorem 4's steps by either of their names."""
+    number: Any = np.int64(5)
+    whole = trajectory(BIASED, "mnpo", number, eta=1, ratio=0, weights=[2, 1])
+    for eta, weights in ((1.0, (2.0, 1.0)), (np.float32(1.0), np.array([2, 1])), (np.array(1), (np.int32(2), 1))):
+        np.testing.assert_array_equal(
+            trajectory(BIASED, "mnpo", 5, eta=eta, ratio=np.float64(0.0), weights=weights), whole
+        )
+    np.testing.assert_array_equal(
+        trajectory(BIASED, "inpo", 5, schedule="theorem4"), trajectory(BIASED, "inpo", 5, eta="theorem4")
+    )
 
 
 def test_a_start_must_be_a_policy() -> None:

@@ -14,6 +14,12 @@ def a_cycle(first: float, second: float, third: float, tau: float) -> FiniteGame
     return FiniteGame(preferences, REFERENCE, tau)
 
 
+def a_certain_cycle(num: int) -> NDArray[np.float64]:
+    """Preferences: each of `num` responses certainly beats the next half of the others; opposite ones are tied."""
+    ahead = (np.arange(num)[None, :] - np.arange(num)[:, None]) % num
+    return np.where((ahead == 0) | (2 * ahead == num), 0.5, np.where(2 * ahead < num, 1.0, 0.0))
+
+
 def a_random_game(num: int, tau: float, seed: int) -> FiniteGame:
     """Preferences uniform in [0, 1], a reference policy that takes no response less than 1 in 100 times."""
     rng = np.random.default_rng(seed)

@@ -27,13 +27,14 @@ ON_THE_WAY = 1e-6
 MAX_NEWTON_STEPS = 60
 MAX_STALLED_STEPS = 10
 SHORTEST_STEP = 1e-4
-ROUNDING = 1e-20
-MAX_PROXIMAL_STEPS = 100
+ROUNDING = 1e-10
+MAX_PROXIMAL_STEPS = 10
+MAX_CENTRAL_STEPS = 100
 PROXIMAL_TAU = 1e-7
 
 
 def precision(tau: float) -> float:
-    """The smallest residual to hope for: P pi has an error of an epsilon, and is divided by tau."""
+    """The smallest residual to count on: P pi has an error of an epsilon, and is divided by tau."""
     return max(1e-15, 16.0 * EPSILON / tau)
 
 
@@ -43,17 +44,19 @@ def best_response(advantage: Matrix, log_reference: Vector, tau: float, policy: 
 
 
 def regularised_nash(advantage: Matrix, log_reference: Vector, tau: float, tol: float) -> Vector:
-    """Log-probabilities of the Nash policy at tau > 0, with a residual of at most `tol`.
+    """Log-probabilities of the Nash policy at tau > 0: residual at most `tol`, and as small as rounding lets it become.
 
     `advantage` is P - 1/2. An ArithmeticError says that `tol` is beyond float64: see `precision`.
     """
     temperature = solved = max(tau, 2.0 * LIPSCHITZ)
     log_policy, shrink = log_reference, SHRINK
     while True:
-        wanted = tol if temperature == tau else max(ON_THE_WAY, precision(temperature))
-        tried, found = _newton(advantage, log_reference, temperature, log_policy, wanted)
+        last = temperature == tau
+        wanted = tol if last else max(ON_THE_WAY, precision(temperature))
+        enough = 0.0 if last else wanted
+        tried, found = _newton(advantage, log_reference, temperature, log_policy, wanted, enough)
         if found <= wanted:
-            if temperature == tau:
+            if last:
                 return tried
             solved, log_policy = temperature, tried
         elif shrink > SMALLEST_SHRINK or temperature >= 2.0 * LIPSCHITZ:
@@ -68,22 +71,50 @@ def regularised_nash(advantage: Matrix, log_reference: Vector, tau: float, tol: 
 def unregularised_nash(advantage: Matrix, log_reference: Vector, tol: float) -> Vector:
     """Log-probabilities of a Nash policy at tau = 0, against which no response wins more than 1/2 + tol / 2.
 
-    There may be many. The proximal point method: the Nash policy of a regularised game is the next one's reference.
+    There may be many. The proximal point method finds one near the reference: the Nash policy of a regularised game is
+    the next one's reference. Where ties make that slow, it is the centre of them all.
     """
-    log_policy = regularised_nash(advantage, log_reference, PROXIMAL_TAU, precision(PROXIMAL_TAU))
-    gap = math.inf
+    tau, wanted = PROXIMAL_TAU, precision(PROXIMAL_TAU)
+    log_policy = regularised_nash(advantage, log_reference, tau, wanted)
     for _ in range(MAX_PROXIMAL_STEPS):
-        gap = 2.0 * float((advantage @ np.exp(log_policy)).max())
-        if gap <= tol:
+        if _gap(advantage, np.exp(log_policy)) <= tol:
             return log_policy
-        log_policy, _ = _newton(advantage, log_policy, PROXIMAL_TAU, log_policy, precision(PROXIMAL_TAU))
-    raise ArithmeticError(f"no Nash policy was found to a duality gap of {tol:g}: {gap:g}")
+        log_policy, _ = _newton(advantage, log_policy, tau, log_policy, wanted, wanted)
+    return np.log(_centre(advantage, tol))
+
+
+def _centre(advantage: Matrix, tol: float) -> Vector:
+    """The policy pi > 0 with pi_i (g - (A pi)_i) = g / n, followed from g = 1 until its gap is `tol`.
+
+    2 g bounds the gap. Newton's step exists, because A is antisymmetric and the rest a positive diagonal; it is cut
+    short before pi or the slack g - A pi becomes 0.
+    """
+    num, bound = len(advantage), 1.0
+    policy = np.full(num, 1.0 / num)
+    for _ in range(MAX_CENTRAL_STEPS):
+        if _gap(advantage, policy) <= tol:
+            return policy
+        slack, lowered = bound - advantage @ policy, -0.9 * bound
+        system = np.diag(slack) - policy[:, None] * advantage
+        change = np.linalg.solve(system, (bound + lowered) / num - policy * (slack + lowered))
+        slackening = lowered - advantage @ change
+        length = min(1.0, 0.95 / max(float((-change / policy).max()), float((-slackening / slack).max()), 0.95))
+        policy, bound = policy + length * change, bound + length * lowered
+        policy /= policy.sum()
+    raise ArithmeticError(f"no Nash policy was found to a duality gap of {tol:g}: {_gap(advantage, policy):g}")
+
+
+def _gap(advantage: Matrix, policy: Vector) -> float:
+    return 2.0 * float((advantage @ policy).max())
 
 
 def _newton(
-    advantage: Matrix, log_reference: Vector, tau: float, log_policy: Vector, tol: float
+    advantage: Matrix, log_reference: Vector, tau: float, log_policy: Vector, tol: float, enough: float
 ) -> tuple[Vector, float]:
-    """Go on from `log_policy` until the residual is `tol`, or as small as rounding lets it become; policy, residual."""
+    """The best policy on the way from `log_policy`, and its residual.
+
+    The way ends where the residual is `enough`, or `tol` and falling no more, or where nothing gets better at all.
+    """
     best, smallest, closest, stalled = log_policy, math.inf, math.inf, 0
     for _ in range(MAX_NEWTON_STEPS):
         response = best_response(advantage, log_reference, tau, np.exp(log_policy))
@@ -93,24 +124,31 @@ def _newton(
         closest = min(closest, distance)
         if error < smallest:
             best, smallest = log_policy, error
-        if smallest <= min(tol, precision(tau)) or (stalled and smallest <= tol) or stalled > MAX_STALLED_STEPS:
+        if smallest <= enough or (stalled and smallest <= tol) or stalled > MAX_STALLED_STEPS:
             break
         log_policy = _step(advantage, log_reference, tau, log_policy, response)
     return best, smallest
 
 
 def _step(advantage: Matrix, log_reference: Vector, tau: float, log_policy: Vector, response: Vector) -> Vector:
-    policy = np.exp(log_policy)
-    covariance = np.diag(policy) - np.outer(policy, policy)
-    change = np.linalg.solve(np.eye(len(policy)) - advantage @ covariance / tau, response - log_policy)
+    change = np.linalg.solve(_slope(advantage, tau, np.exp(log_policy)), response - log_policy)
     distance, length = _kl(log_policy, response), 1.0
     while length > SHORTEST_STEP:
         moved = log_softmax(log_policy + length * change)
         reached = _kl(moved, best_response(advantage, log_reference, tau, np.exp(moved)))
-        if reached <= (1.0 - 0.1 * length) * distance or distance < ROUNDING:
+        if reached <= (1.0 - 0.1 * length) * distance or distance < min(ROUNDING, precision(tau)):
             return moved
         length *= 0.5
     return _extragradient(advantage, log_reference, tau, log_policy)
+
+
+def _slope(advantage: Matrix, tau: float, policy: Vector) -> Matrix:
+    """I - A C / tau, without a product of matrices: A C is A diag(pi) less (A pi) pi^T."""
+    slope = np.outer(advantage @ policy, policy)
+    slope -= advantage * policy
+    slope /= tau
+    slope[np.diag_indices_from(slope)] += 1.0
+    return slope
 
 
 def _kl(first: Vector, second: Vector) -> float:

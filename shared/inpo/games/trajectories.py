@@ -9,15 +9,17 @@ Because it is the shipped plan that is run, what is proven here is proven of wha
 """
 
 from dataclasses import fields
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shared.inpo.algorithms import algorithm_named, check
+from shared.inpo.games import inputs
 from shared.inpo.games.arrays import Vector, log_of, log_softmax
+from shared.inpo.games.bradley_terry import bradley_terry
 from shared.inpo.games.finite import FiniteGame
-from shared.inpo.games.regressions import bradley_terry, sppo_minimiser
+from shared.inpo.games.regressions import sppo_minimiser
 from shared.inpo.plan import (
     REFERENCE,
     Algorithm,
@@ -51,8 +53,7 @@ def trajectory(
     update; `update="loss"` is the exact minimiser of its loss instead. With `start` the first policy is that one, taken
     for the outcome of a first iteration: the first update is the second's. A ValueError names what does not fit.
     """
-    if num_iterations < 0:
-        raise ValueError(f"num_iterations must be at least 0, not {num_iterations}")
+    num_iterations = inputs.whole_number("num_iterations", num_iterations)
     if update not in UPDATES:
         raise ValueError(f"update must be `ideal` or `loss`, not {update!r}")
     chosen = algorithm_named(algorithm)
@@ -78,25 +79,27 @@ class _Players:
 
     def minimiser(self, half: HalfStep) -> Vector:
         """Log-probabilities of the policy that minimises the half-step's loss over pairs of its sampling policy."""
-        mu = self.sampled_from(half.sample_from)
+        log_mu = self.sampled_from(half.sample_from)
+        mu = np.exp(log_mu)
         anchor = np.sum([a.exponent * self.log_policies[a.iterate] for a in half.anchors], axis=0)
         advantage: Vector = self._game.advantage @ mu
         if half.loss == "logistic":
-            return log_softmax(anchor + bradley_terry(self._game.preference, mu) / half.scale)
+            return log_softmax(anchor + bradley_terry(self._game.preference, log_mu) / half.scale)
         if half.loss == "win_rate_squared" and self._update == "loss":
             return log_softmax(anchor + sppo_minimiser(mu, advantage / half.scale))
         return log_softmax(anchor + advantage / half.scale)
 
     def sampled_from(self, policy: SamplingPolicy) -> Vector:
-        """Probabilities of the sampling policy."""
+        """Log-probabilities of the sampling policy."""
         match policy:
             case Iterate():
-                return np.exp(self.log_policies[policy])
+                return self.log_policies[policy]
             case UniformMixture():
-                return np.mean([np.exp(self.log_policies[iterate]) for iterate in policy.iterates], axis=0)
+                logs = [self.log_policies[iterate] for iterate in policy.iterates]
+                return np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
             case GeometricMixture():
                 m = policy.reference_exponent
-                return np.exp(log_softmax(m * self._game.log_reference + (1.0 - m) * self.log_policies[policy.iterate]))
+                return log_softmax(m * self._game.log_reference + (1.0 - m) * self.log_policies[policy.iterate])
 
 
 def _parameters(game: FiniteGame, chosen: Algorithm, given: dict[str, Any]) -> Parameters:
@@ -106,7 +109,7 @@ def _parameters(game: FiniteGame, chosen: Algorithm, given: dict[str, Any]) -> P
     unknown = sorted(set(given) - {item.name for item in fields(Parameters)})
     if unknown:
         raise ValueError(f"`{unknown[0]}` is no parameter: {chosen.name} takes {', '.join(sorted(chosen.parameters))}")
-    values = _defaults(game, chosen) | {name: _value(name, value) for name, value in given.items()}
+    values = _defaults(game, chosen, given) | {name: _value(name, value) for name, value in given.items()}
     if values.get("ratio") is not None:
         values.pop("tau", None)
     if values.get("eta") == "theorem4" or ("eta" not in given and values.get("schedule") == "theorem4"):
@@ -114,25 +117,23 @@ def _parameters(game: FiniteGame, chosen: Algorithm, given: dict[str, Any]) -> P
     return Parameters(**values)
 
 
-def _defaults(game: FiniteGame, chosen: Algorithm) -> dict[str, Any]:
+def _defaults(game: FiniteGame, chosen: Algorithm, given: dict[str, Any]) -> dict[str, Any]:
     defaults = {"tau": game.tau, "eta": game.tau + 0.5, "beta": 4.0 * game.tau or 1.0}
+    if given.get("schedule") == "theorem4":
+        del defaults["eta"]
     return {name: value for name, value in defaults.items() if name in chosen.parameters}
 
 
 def _value(name: str, value: Any) -> Any:
     """The value as `Parameters` takes it; a ValueError for what is not of its kind."""
     if name == "reference":
-        if value not in REFERENCES:
+        if not isinstance(value, str) or value not in REFERENCES:
             raise ValueError(f"`reference` must be fixed or moving, not {value!r}")
         return REFERENCES[value]
-    if name == "weights":
-        return tuple(_number(name, weight) for weight in value)
-    if name in ("schedule", "opponents") or value is None or (name, value) == ("eta", "theorem4"):
+    if value is None or name in ("schedule", "opponents") or (name, value) == ("eta", "theorem4"):
         return value
-    return _number(name, value)
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
-        raise ValueError(f"`{name}` must be a number{' or theorem4' if name == 'eta' else ''}, not {value!r}")
-    return float(cast(float, value))
+    if name == "weights":
+        if np.ndim(value) != 1:
+            raise ValueError(f"`weights` must be several numbers, not {value!r}")
+        return tuple(inputs.number("`weights`", weight) for weight in value)
+    return inputs.number(f"`{name}`", value, "a number or theorem4" if name == "eta" else "a number")

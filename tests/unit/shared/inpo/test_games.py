@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from shared.inpo.games import FiniteGame, kl, multiplayer_duality_gap, softmax
-from tests.support.games import REFERENCE, a_cycle, a_random_game, a_random_policy
+from tests.support.games import REFERENCE, a_certain_cycle, a_cycle, a_random_game, a_random_policy
 
 
 def simplex(num_steps: int) -> list[NDArray[np.float64]]:
@@ -92,6 +93,18 @@ def test_the_nash_policy_is_its_own_best_response(tau: float, seed: int) -> None
     assert abs(game.duality_gap(nash)) < 1e-14
 
 
+@pytest.mark.parametrize(
+    ("num", "tau", "seed"), [(8, 0.001, 30), (30, 0.001, 37), (30, 0.001, 114), (8, 0.003, 120), (30, 0.003, 69)]
+)
+def test_the_nash_policys_equation_holds_to_1e12_under_a_weak_kl_too(num: int, tau: float, seed: int) -> None:
+    """Residual log pi - (log ref + P pi / tau - log Z), with P itself, as the definition has it."""
+    game = a_random_game(num, tau, seed)
+    nash = game.nash()
+    exponents = np.log(game.reference) + game.preference @ nash / tau
+    residual = np.log(nash) - (exponents - np.logaddexp.reduce(exponents))
+    assert float(np.abs(residual).max()) <= 1e-12
+
+
 def test_the_nash_policy_of_indifferent_judges_is_the_reference() -> None:
     game = FiniteGame(np.full((3, 3), 0.5), REFERENCE, 0.1)
     np.testing.assert_allclose(game.nash(), REFERENCE)
@@ -132,6 +145,16 @@ def test_without_tau_nobody_beats_the_nash_policy_of_a_random_game(seed: int) ->
     preference = np.where(game.preference == 0.5, 0.5, game.preference > 0.5) if seed % 2 else game.preference
     nash = FiniteGame(preference, game.reference, 0.0).nash()
     assert float((preference @ nash).max()) <= 0.5 + 1e-12
+
+
+@pytest.mark.parametrize("num", [8, 12, 50])
+def test_without_tau_ties_and_an_extreme_reference_are_no_obstacle(num: int) -> None:
+    """An even cycle of certain answers, opposite responses tied: every pair of opposites is a Nash policy."""
+    reference = np.where(np.arange(num) % 3 == 0, 1.0, 1e-8)
+    game = FiniteGame(a_certain_cycle(num), reference / reference.sum(), 0.0)
+    assert game.duality_gap(game.nash()) <= 1e-12
+    assert game.nash().min() >= 0.0
+    assert game.nash().sum() == pytest.approx(1.0, abs=1e-12)
 
 
 @pytest.mark.parametrize("tau", [1e-11, 1e-9, 1e-6, 1e-4])
@@ -222,13 +245,30 @@ def test_softmax_does_not_overflow() -> None:
         ([[0.5, 0.9], [0.1, 0.5]], [1.0, 0.0], 0.1, "reference must give every response a positive probability"),
         ([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], -0.1, "tau must be a finite number >= 0"),
         ([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], math.nan, "tau must be a finite number >= 0"),
+        ([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], "strong", "tau must be a number, not 'strong'"),
+        ([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], None, "tau must be a number, not None"),
+        ([[0.5, 0.9], [0.1, 0.5]], [0.5, 0.5], True, "tau must be a number, not True"),
+        ([[0.5, 0.9j], [0.1, 0.5]], [0.5, 0.5], 0.1, "preference must be an array of numbers: complex"),
+        ([[0.5, 0.9], [0.1]], [0.5, 0.5], 0.1, "preference must be an array of numbers"),
+        ([[0.5, 0.99999], [0.00002, 0.5]], [0.5, 0.5], 0.1, r"P\[0, 1\] \+ P\[1, 0\] = 1.00001"),
+        ([[0.5, 0.9], [0.1, 0.5]], [1.5, -0.5], 0.1, "reference must be .*: the smallest is -0.5, the sum 1"),
     ],
 )
 def test_what_is_no_game_is_refused_by_name(
-    preference: Sequence[Sequence[object]], reference: Sequence[float], tau: float, message: str
+    preference: Sequence[Sequence[object]], reference: Sequence[float], tau: object, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         FiniteGame(preference, reference, tau)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_numbers_of_any_kind_make_a_game(kind: type[np.float64 | np.float32]) -> None:
+    """In 32 bits .9 + .1 is off 1 by 2e-8, which is no mistake; a whole number is a strength too."""
+    matrix, reference = np.array([[0.5, 0.9], [0.1, 0.5]], dtype=kind), np.array([0.7, 0.3], dtype=kind)
+    expected = FiniteGame([[0.5, 0.9], [0.1, 0.5]], [0.7, 0.3], 1.0).nash()
+    taus: list[Any] = [1, kind(1), np.array(1.0), np.int64(1)]
+    for tau in taus:
+        np.testing.assert_allclose(FiniteGame(matrix, reference, tau).nash(), expected, atol=1e-7)
 
 
 def test_what_is_no_policy_is_refused() -> None:

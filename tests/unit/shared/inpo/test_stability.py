@@ -17,16 +17,14 @@ from shared.inpo.stability import (
     settles,
     smallest_stable,
 )
-from tests.support.games import a_random_game
+from tests.support.games import a_certain_cycle, a_random_game
 
 Policy = NDArray[np.float64]
 
 
 def _certain_cycle(num: int, tau: float) -> FiniteGame:
-    """Each of an odd number of responses certainly beats the next (num - 1) / 2; the reference policy is uniform."""
-    ahead = (np.arange(num)[None, :] - np.arange(num)[:, None]) % num
-    preferences = np.where(ahead == 0, 0.5, np.where(ahead <= num // 2, 1.0, 0.0))
-    return FiniteGame(preferences, np.full(num, 1 / num), tau)
+    """The reference policy is uniform."""
+    return FiniteGame(a_certain_cycle(num), np.full(num, 1 / num), tau)
 
 
 def _exact_growth(name: str, parameters: Parameters) -> float:
