@@ -12,7 +12,7 @@ import numpy as np
 from services.cli.demo_report import smoothed_shares
 from services.oracle.rules import styles
 from shared.inpo.games import FiniteGame, Vector
-from shared.inpo.games.regressions import bradley_terry
+from shared.inpo.games.bradley_terry import bradley_terry
 
 
 class Judge(Protocol):
@@ -59,7 +59,7 @@ class Rewards:
     @classmethod
     def fitted(cls, preference: Vector, policy: Vector) -> "Rewards":
         """The population's maximum-likelihood fit to the preferences between a policy's responses."""
-        return cls(tuple(round(float(reward), 6) for reward in bradley_terry(preference, policy)))
+        return cls(tuple(round(float(reward), 6) for reward in bradley_terry(preference, np.log(policy))))
 
     def spec(self) -> dict[str, Any]:
         """See `Judge.spec`."""
