@@ -44,7 +44,9 @@ def game(
     seed: Annotated[int, typer.Option(min=0, help="Of the preset `random`.")] = 0,
     responses: Annotated[int, typer.Option(help="Responses of the preset `random`.")] = 8,
     row: Annotated[int, typer.Option(help="Which cycle of a .jsonl file, from 1.")] = 1,
-    reference: Annotated[str | None, typer.Option(help="The reference policy, as 0.6,0.3,0.1.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The reference policy, as 0.6,0.3,0.1, which it is in a cycle; else uniform.")
+    ] = None,
     stability: Annotated[bool, typer.Option("--stability", help="For which eta a constant step converges.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a plot (PNG, SVG or PDF) here.")] = None,
 ) -> None:
@@ -71,5 +73,5 @@ def game(
                 style = "yellow" if line.startswith("warning") else None
                 console.print(line, markup=False, soft_wrap=True, style=style)
         if plot is not None:
-            game_views.write_plot(plot, named, courses)
-            console.print(f"plot: {plot}", markup=False, soft_wrap=True)
+            written = game_views.write_plot(plot, named, courses)
+            console.print(f"plot: {written}", markup=False, soft_wrap=True)

@@ -15,6 +15,8 @@ from shared.inpo.games import FiniteGame, Vector
 
 CYCLES_FILE = "preferences/qlora_both_order_cycles.jsonl.gz"
 DATA_VARIABLE = "INPO_TEST_DATA"
+# Of a cycle: the uniform policy is the Nash policy of every symmetric one, and nothing would happen.
+REFERENCE = (0.6, 0.3, 0.1)
 MAX_RESPONSES = 1000
 
 
@@ -57,15 +59,15 @@ def load_game(choice: Choice) -> NamedGame:
 
 
 def _biased(choice: Choice) -> NamedGame:
-    return _made(cycle(0.9, 0.8, 0.6), choice, 0.1, "biased rock-paper-scissors, .9/.8/.6", (0.6, 0.3, 0.1))
+    return _made(cycle(0.9, 0.8, 0.6), choice, 0.1, "biased rock-paper-scissors, .9/.8/.6", REFERENCE)
 
 
 def _symmetric(choice: Choice) -> NamedGame:
-    return _made(cycle(0.9, 0.9, 0.9), choice, 0.1, "rock-paper-scissors, .9", (0.6, 0.3, 0.1))
+    return _made(cycle(0.9, 0.9, 0.9), choice, 0.1, "rock-paper-scissors, .9", REFERENCE)
 
 
 def _weak(choice: Choice) -> NamedGame:
-    return _made(cycle(0.9, 0.8, 0.6), choice, 0.01, "biased rock-paper-scissors under a weak KL", (0.6, 0.3, 0.1))
+    return _made(cycle(0.9, 0.8, 0.6), choice, 0.01, "biased rock-paper-scissors under a weak KL", REFERENCE)
 
 
 def _random(choice: Choice) -> NamedGame:
@@ -102,7 +104,7 @@ PRESETS: dict[str, Callable[[Choice], NamedGame]] = {
 def _from_csv(path: Path, choice: Choice) -> NamedGame:
     rows: list[list[float]] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as text: {error}") from error
     for number, line in enumerate(lines, 1):
@@ -141,7 +143,7 @@ def _from_cycles(path: Path, choice: Choice) -> NamedGame:
             f"{path}, cycle {choice.row}: need `cycle` with three names and `margins` with three numbers ({error!r})"
         ) from error
     title = f"{record.get('bench', path.name)} question {record.get('question_id', choice.row)}, cycle {choice.row}"
-    return _made(cycle(first, second, third), choice, 0.1, f"{title} of {len(lines)}", None, labels)
+    return _made(cycle(first, second, third), choice, 0.1, f"{title} of {len(lines)}", REFERENCE, labels)
 
 
 def _made(

@@ -2,8 +2,10 @@
 # pyright: reportUnknownMemberType=false
 """What `inpo game` shows: the game, algorithms side by side, how each of them ends, a plot."""
 
+import itertools
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ from rich.table import Table
 from services.cli.failures import UserError
 from services.cli.game_sources import NamedGame
 from shared.inpo.games import FiniteGame, Vector, trajectory
+from shared.inpo.plan import Parameters
 
+PARAMETERS = (*(item.name for item in fields(Parameters)), "update")
 NASH_GAP, STILL = 1e-8, 1e-9
 LONG_RUN = 2000
 LABELLED = 12
+# Some courses are the same, EGPO's and Nash-MP's above all: the one below shows through.
+DASHES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,9 @@ def parse_entry(text: str) -> Entry:
         key, equals, value = item.partition("=")
         if not (key and equals and value):
             raise UserError(f"--algorithm {text}: {item!r} is not of the form key=value")
+        if key not in PARAMETERS or key in parameters:
+            known = "given twice" if key in parameters else f"no parameter of any: {', '.join(PARAMETERS)}"
+            raise UserError(f"--algorithm {text}: `{key}` is {known}")
         parameters[key] = _value(key, value)
     return Entry(text, name, parameters)
 
@@ -105,7 +114,7 @@ def stability_lines(game: FiniteGame, entries: Iterable[Entry]) -> list[str]:
     ]
     for entry in entries:
         eta = entry.parameters.get("eta", game.tau + 0.5)
-        if entry.algorithm == "inpo" and isinstance(eta, float) and eta <= threshold:
+        if entry.algorithm == "inpo" and isinstance(eta, float) and eta <= threshold < math.inf:
             lines.append(
                 f"warning: {entry.label}: eta = {eta:.4g} is not above {threshold:.4g}: the last iterate circles"
             )
@@ -113,17 +122,21 @@ def stability_lines(game: FiniteGame, entries: Iterable[Entry]) -> list[str]:
     return lines
 
 
-def write_plot(path: Path, named: NamedGame, courses: Sequence[Course]) -> None:
-    """A PNG (or whatever the suffix says): duality gap and KL to Nash per iteration, on logarithmic scales."""
+def write_plot(path: Path, named: NamedGame, courses: Sequence[Course]) -> Path:
+    """A PNG (or whatever the suffix says): duality gap and KL to Nash per iteration, logarithmically; its path."""
+    if path.is_dir():
+        raise UserError(f"--plot {path}: a directory; name a file in it")
+    path = path if path.suffix else path.with_suffix(".png")
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(11.0, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     gap_axis, kl_axis = figure.subplots(1, 2)
-    for course in courses:
+    for course, dashes in zip(courses, itertools.cycle(DASHES)):
+        label = course.entry.label + (" (no minimiser)" if course.failure is not None else "")
         for axis, values in ((gap_axis, course.gaps), (kl_axis, course.kls)):
-            axis.plot(np.maximum(values, 1e-16), label=course.entry.label, linewidth=1.2)
+            axis.plot(np.maximum(values, 1e-16), label=label, linewidth=1.4, linestyle=dashes)
     for axis, title in ((gap_axis, "duality gap"), (kl_axis, "KL(Nash || policy)")):
         axis.set(title=title, xlabel="iteration", yscale="log")
     gap_axis.legend(fontsize="small")
@@ -132,6 +145,7 @@ def write_plot(path: Path, named: NamedGame, courses: Sequence[Course]) -> None:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         raise UserError(f"--plot {path}: {error}") from None
+    return path
 
 
 def _ending(course: Course) -> str:

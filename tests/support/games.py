@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.inpo.games import FiniteGame
+from shared.inpo.games import FiniteGame, softmax
 
 REFERENCE = (0.6, 0.3, 0.1)
 
@@ -26,6 +26,13 @@ def a_random_game(num: int, tau: float, seed: int) -> FiniteGame:
     upper = np.triu(rng.uniform(-0.5, 0.5, (num, num)), 1)
     reference = 0.99 * rng.dirichlet(np.ones(num)) + 0.01 / num
     return FiniteGame(0.5 + upper - upper.T, reference, tau)
+
+
+def the_published_random_game(tau: float) -> FiniteGame:
+    """The game of eight responses that an independent implementation has published figures of."""
+    rng = np.random.default_rng(0)
+    upper = np.triu(rng.random((8, 8)) - 0.5, 1)
+    return FiniteGame(0.5 + upper - upper.T, softmax(rng.normal(size=8)), tau)
 
 
 def a_random_policy(num: int, seed: int) -> NDArray[np.float64]:

@@ -15,7 +15,6 @@ from tests.support.data import outside_data
 @pytest.fixture(autouse=True)
 def wide_and_bare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "240")
-    monkeypatch.delenv("INPO_TEST_DATA", raising=False)
 
 
 def _game(*arguments: str) -> tuple[int, str]:
@@ -79,7 +78,7 @@ def test_a_cycle_of_verdicts_is_a_game(tmp_path: Path) -> None:
     code, text = _game(str(file), "-a", "egpo", "-a", "iterative_dpo:beta=0.1")
     assert code == 0
     assert "vicuna question 28, cycle 1 of 1" in text
-    assert "│ a │ 0.3333 │" in text
+    assert "│ a │ 0.6000 │" in text
 
 
 def test_where_dpo_has_no_minimiser_the_others_are_shown_all_the_same(tmp_path: Path) -> None:
@@ -90,6 +89,18 @@ def test_where_dpo_has_no_minimiser_the_others_are_shown_all_the_same(tmp_path: 
     assert code == 0
     assert "no minimiser" in text
     assert "iterative_dpo: the Bradley-Terry fit does not exist" in text
+
+
+def test_a_cycle_of_certain_verdicts_has_courses_of_all_algorithms(tmp_path: Path) -> None:
+    """Most of the real cycles have certain verdicts; from a uniform reference nothing would move in this one."""
+    file = tmp_path / "cycles.jsonl"
+    file.write_text(json.dumps({"cycle": ["a", "b", "c"], "margins": [1.0, 1.0, 1.0]}))
+    code, text = _game(
+        str(file), "-a", "egpo", "-a", "iterative_dpo:beta=1", "-a", "iterative_dpo:beta=1,reference=fixed"
+    )
+    assert code == 0
+    assert "no minimiser" not in text
+    assert "0.00e+00" not in text
 
 
 def test_the_real_cycles_are_found_below_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +119,21 @@ def test_a_plot_is_written_where_asked(tmp_path: Path) -> None:
     assert f"plot: {target}" in text
 
 
+def test_a_plot_without_a_suffix_is_a_png_and_says_so(tmp_path: Path) -> None:
+    code, text = _game("-a", "egpo", "--plot", str(tmp_path / "plot"))
+    assert code == 0
+    assert f"plot: {tmp_path / 'plot.png'}" in text
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read_over(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_bytes(b"\xef\xbb\xbf0.5, 0.9\r\n0.1, 0.5\r\n")
+    code, text = _game(str(file), "-a", "egpo")
+    assert code == 0
+    assert "│ 1 │ 0.5000 │" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -117,15 +143,26 @@ def test_a_plot_is_written_where_asked(tmp_path: Path) -> None:
         (["-a", "inpo:eta=0.01"], "`tau` (0.1) must not exceed `eta` (0.01)"),
         (["-a", "inpo:eta=fast"], "eta=fast: a number is needed, or theorem4"),
         (["-a", "inpo:eta"], "'eta' is not of the form key=value"),
+        (
+            ["-a", "inpo:num_iterations=3"],
+            "--algorithm inpo:num_iterations=3: `num_iterations` is no parameter of any: eta",
+        ),
+        (["-a", "inpo:game=3"], "`game` is no parameter of any"),
+        (["-a", "inpo:eta=1,eta=2"], "`eta` is given twice"),
+        (["-a", "mnpo:opponents=all"], "`opponents` must be current or mixture"),
         (["-a", "inpo:beta=1"], "`beta` is a parameter of iterative_dpo, not of inpo"),
         (["--tau", "-1"], "tau must be a finite number >= 0"),
         (["--reference", "0.5,0.5"], "reference must hold 3 probabilities"),
         (["--reference", "a,b,c"], "--reference must be numbers separated by commas"),
         (["random", "--responses", "0"], "--responses must be between 1 and 1000"),
         (["-a", "egpo", "--plot", "plot.words"], "--plot plot.words"),
+        (["-a", "egpo", "--plot", "."], "--plot .: a directory; name a file in it"),
     ],
 )
-def test_what_cannot_be_played_is_refused_with_its_reason(arguments: list[str], message: str) -> None:
+def test_what_cannot_be_played_is_refused_with_its_reason(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("INPO_TEST_DATA", raising=False)
     code, text = _game(*arguments)
     assert code == 1
     assert message in text
