@@ -199,6 +199,8 @@ def test_trajectories_stay_distributions_at_the_papers_and_at_absurd_scales() ->
         for algorithm in ("inpo", "egpo", "nash_md", "onpo", "mnpo", "sppo", "dno"):
             policies = trajectory(game, algorithm, 30, eta=eta)
             np.testing.assert_allclose(policies.sum(axis=1), 1.0)
+    for game, eta in itertools.product(games, (1e-8, 1e-3, 1e6)):
+        np.testing.assert_allclose(trajectory(game, "sppo", 30, eta=eta, update="loss").sum(axis=1), 1.0)
     for game in games:
         for algorithm in ("online_ipo", "ipo", "ipo_md", "nash_mp", "iterative_dpo"):
             np.testing.assert_allclose(trajectory(game, algorithm, 30).sum(axis=1), 1.0)
