@@ -23,7 +23,7 @@ NASH_GAP, STILL = 1e-8, 1e-9
 LONG_RUN = 2000
 LABELLED = 12
 # Some courses are the same, EGPO's and Nash-MP's above all: the one below shows through.
-DASHES = ("-", "--", "-.", ":")
+DASHES = ("-", "-", "--", "-.")
 
 
 @dataclass(frozen=True, slots=True)

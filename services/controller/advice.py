@@ -32,9 +32,10 @@ def _unstable(spec: RunSpec) -> Iterator[Advice]:
         return
     scheduled = spec.algorithm.schedule != "constant"
     at = f" (in the last iteration of schedule {spec.algorithm.schedule})" if scheduled else ""
+    tau = f" and tau = {parameters.tau:g}" if name != "tau" and parameters.ratio is None else ""
     yield Advice(
         field="algorithm.schedule" if scheduled else f"algorithm.{name}",
-        message=f"{spec.algorithm.name} with {name} = {getattr(parameters, name):g}{at} and tau = {parameters.tau:g} "
+        message=f"{spec.algorithm.name} with {name} = {getattr(parameters, name):g}{at}{tau} "
         f"does not settle in the hardest cyclic game: near the Nash policy a deviation grows {factor:.4g}-fold an "
         f"iteration; {_remedy(name, needed)}. Training that stops short of the loss's minimum takes smaller steps than "
         "that: compare margin_mean with target_mean",

@@ -7,13 +7,24 @@ from numpy.typing import ArrayLike, NDArray
 
 Vector: TypeAlias = NDArray[np.float64]
 
+NEAR = 1e-4
+
 
 def kl(p: ArrayLike, q: ArrayLike) -> float:
-    """KL(p || q) in nats; infinite where p has mass and q has none."""
-    first, second = np.asarray(p, dtype=np.float64), np.asarray(q, dtype=np.float64)
-    support = first > 0.0
-    with np.errstate(divide="ignore"):
-        return float(first[support] @ (np.log(first[support]) - np.log(second[support])))
+    """KL(p || q) in nats, not negative; infinite where p has mass and q has none."""
+    return log_kl(log_of(np.asarray(p, dtype=np.float64)), log_of(np.asarray(q, dtype=np.float64)))
+
+
+def log_kl(log_p: Vector, log_q: Vector) -> float:
+    """KL(p || q) by log-probabilities, to many digits however near p is to q.
+
+    It is the sum of q - p - p log q/p. No term is negative, so that none cancels another; near q = p it is a series.
+    """
+    given = log_p > -np.inf
+    mass, ratio = np.exp(log_p[given]), log_q[given] - log_p[given]
+    series = mass * ratio**2 / 2.0 * (1.0 + ratio / 3.0 * (1.0 + ratio / 4.0))
+    terms = np.where(np.abs(ratio) < NEAR, series, np.exp(log_q[given]) - mass - mass * ratio)
+    return float(terms.sum() + np.exp(log_q[~given]).sum())
 
 
 def softmax(logits: ArrayLike) -> Vector:

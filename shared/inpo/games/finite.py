@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shared.inpo.games import nash
-from shared.inpo.games.arrays import Vector, kl, log_of, log_softmax, softmax
+from shared.inpo.games.arrays import Vector, kl, log_kl, log_of, log_softmax, softmax
 from shared.inpo.games.inputs import SUM_TOLERANCE, distribution, frozen, number
 
 NASH_RESIDUAL = 1e-12
@@ -81,26 +81,25 @@ class FiniteGame:
     def duality_gap(self, policy: ArrayLike) -> float:
         """0 at the Nash policy, else positive: max_p J(p, policy) - min_p J(policy, p) = 2 (max_p J(p, policy) - 1/2).
 
-        At tau = 0 it is the gap of the unregularised game.
+        It is 2 tau KL(policy || best response), and at tau = 0 the gap of the unregularised game.
         """
         probabilities = self.policy(policy)
-        rates = self.advantage @ probabilities
         if self.tau == 0.0:
-            best = float(rates.max())
-        else:
-            best = self.tau * float(np.logaddexp.reduce(self.log_reference + rates / self.tau))
-        return max(0.0, 2.0 * (best + self._penalty(probabilities)))
+            return max(0.0, 2.0 * float((self.advantage @ probabilities).max()))
+        response = nash.best_response(self.advantage, self.log_reference, self.tau, probabilities)
+        return 2.0 * self.tau * log_kl(log_of(probabilities), response)
 
     def kl_to_nash(self, policy: ArrayLike) -> float:
         """KL(pi* || policy) in nats, pi* the Nash policy; infinite where the policy lacks a response that pi* gives."""
-        return max(0.0, kl(self._nash, self.policy(policy)))
+        return kl(self._nash, self.policy(policy))
 
     def nash(self) -> Vector:
         """The Nash policy: log pi = log ref + P(· ≻ pi) / tau - log Z holds to 1e-12 for every response.
 
-        Below tau = 0.001 rounding allows a few epsilons / tau only. At tau = 0 there may be many Nash policies: it is
-        one against which no response wins by more than 1e-12. Computed once, by Newton's method; seconds for 2,000
-        responses.
+        Below tau = 0.001 rounding allows a few epsilons / tau only, and probabilities below 1e-290 have fewer digits;
+        where tau is so small that rounding hides the policy, it is an ArithmeticError. At tau = 0 there may be many
+        Nash policies: it is one against which no response wins by more than 1e-12. Computed once, by Newton's method;
+        seconds for 2,000 responses.
         """
         return self._nash
 

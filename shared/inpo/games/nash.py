@@ -11,11 +11,12 @@ nearly solved by the reference, down to the tau that is asked for.
 """
 
 import math
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.inpo.games.arrays import Vector, log_softmax
+from shared.inpo.games.arrays import Vector, log_kl, log_softmax
 
 Matrix = NDArray[np.float64]
 
@@ -72,14 +73,15 @@ def unregularised_nash(advantage: Matrix, log_reference: Vector, tol: float) -> 
     """Log-probabilities of a Nash policy at tau = 0, against which no response wins more than 1/2 + tol / 2.
 
     There may be many. The proximal point method finds one near the reference: the Nash policy of a regularised game is
-    the next one's reference. Where ties make that slow, it is the centre of them all.
+    the next one's reference. Where ties make that slow or impossible, it is the centre of them all.
     """
-    tau, wanted = PROXIMAL_TAU, precision(PROXIMAL_TAU)
-    log_policy = regularised_nash(advantage, log_reference, tau, wanted)
-    for _ in range(MAX_PROXIMAL_STEPS):
-        if _gap(advantage, np.exp(log_policy)) <= tol:
-            return log_policy
-        log_policy, _ = _newton(advantage, log_policy, tau, log_policy, wanted, wanted)
+    with suppress(ArithmeticError):
+        tau, wanted = PROXIMAL_TAU, precision(PROXIMAL_TAU)
+        log_policy = regularised_nash(advantage, log_reference, tau, wanted)
+        for _ in range(MAX_PROXIMAL_STEPS):
+            if _gap(advantage, np.exp(log_policy)) <= tol:
+                return log_policy
+            log_policy, _ = _newton(advantage, log_policy, tau, log_policy, wanted, wanted)
     return np.log(_centre(advantage, tol))
 
 
@@ -118,7 +120,7 @@ def _newton(
     best, smallest, closest, stalled = log_policy, math.inf, math.inf, 0
     for _ in range(MAX_NEWTON_STEPS):
         response = best_response(advantage, log_reference, tau, np.exp(log_policy))
-        error, distance = float(np.abs(response - log_policy).max()), _kl(log_policy, response)
+        error, distance = float(np.abs(response - log_policy).max()), log_kl(log_policy, response)
         # The gap leads the way from afar; near the end it vanishes in rounding, and the residual goes on.
         stalled = 0 if error < smallest or distance < 0.999 * closest else stalled + 1
         closest = min(closest, distance)
@@ -132,10 +134,10 @@ def _newton(
 
 def _step(advantage: Matrix, log_reference: Vector, tau: float, log_policy: Vector, response: Vector) -> Vector:
     change = np.linalg.solve(_slope(advantage, tau, np.exp(log_policy)), response - log_policy)
-    distance, length = _kl(log_policy, response), 1.0
+    distance, length = log_kl(log_policy, response), 1.0
     while length > SHORTEST_STEP:
         moved = log_softmax(log_policy + length * change)
-        reached = _kl(moved, best_response(advantage, log_reference, tau, np.exp(moved)))
+        reached = log_kl(moved, best_response(advantage, log_reference, tau, np.exp(moved)))
         if reached <= (1.0 - 0.1 * length) * distance or distance < min(ROUNDING, precision(tau)):
             return moved
         length *= 0.5
@@ -149,11 +151,6 @@ def _slope(advantage: Matrix, tau: float, policy: Vector) -> Matrix:
     slope /= tau
     slope[np.diag_indices_from(slope)] += 1.0
     return slope
-
-
-def _kl(first: Vector, second: Vector) -> float:
-    """KL between policies given by finite log-probabilities; of a policy to its best response: gap / (2 tau)."""
-    return float(np.exp(first) @ (first - second))
 
 
 def _extragradient(advantage: Matrix, log_reference: Vector, tau: float, log_policy: Vector) -> Vector:

@@ -86,7 +86,7 @@ class _Players:
         if half.loss == "logistic":
             return log_softmax(anchor + bradley_terry(self._game.preference, log_mu) / half.scale)
         if half.loss == "win_rate_squared" and self._update == "loss":
-            return log_softmax(anchor + sppo_minimiser(mu, advantage / half.scale))
+            return log_softmax(anchor + sppo_minimiser(log_mu, advantage / half.scale))
         return log_softmax(anchor + advantage / half.scale)
 
     def sampled_from(self, policy: SamplingPolicy) -> Vector:

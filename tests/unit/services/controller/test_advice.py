@@ -52,6 +52,20 @@ def test_a_schedule_is_warned_of_while_its_steps_are_too_large(tmp_path: Path) -
     assert _advice(tmp_path, algorithm=algorithm, iterations=10) == []
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "start"),
+    [
+        ({"name": "online_ipo", "tau": 0.1}, "online_ipo with tau = 0.1 does not settle"),
+        ({"name": "mnpo", "eta": 0.0075, "ratio": 0.3}, "mnpo with eta = 0.0075 does not settle"),
+    ],
+)
+def test_a_parameter_is_named_once_and_only_where_it_is_read(
+    tmp_path: Path, algorithm: dict[str, Any], start: str
+) -> None:
+    (found,) = _advice(tmp_path, algorithm=algorithm)
+    assert found.message.startswith(start)
+
+
 def test_two_steps_an_iteration_settle_with_the_papers_prox_weight(tmp_path: Path) -> None:
     assert _advice(tmp_path, algorithm={"name": "nash_mp", "tau": 0.0025}) == []
     (found,) = _advice(tmp_path, algorithm={"name": "nash_mp", "tau": 0.0025, "prox": 0.01})
