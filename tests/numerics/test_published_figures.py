@@ -5,8 +5,8 @@ But for three kinds of them:
 * DPO near a vertex. Its Bradley-Terry fit has a ridge of 1e-14, so that responses with a smaller product of masses get
   no reward, and ends after 60 Newton steps: whoever does the same finds its figures (`ridged`), and the policy stays at
   the vertex. `EXACT` has what 200 to 400 digits give instead: it goes on, round and round.
-* Chaotic courses end in rounding: INPO at tau = .0025, eta = .05 and EGPO at eta <= .1 differ between 60 and 120
-  digits.
+* Chaotic courses end in rounding. At tau = .0025, EGPO's at eta <= .1 differ between 60 and 120 digits, INPO's at
+  eta = .05 between 64 bits and more.
 * The random game of its ONPO figures is not known; that of all the others is.
 """
 
