@@ -57,6 +57,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "coverage": coverage,
 }
 
+WHOLE = Path("docs/proof.md")
 INTRODUCTION = """# Proof
 
 Every algorithm of the papers against games whose answer is known: exactly, and again with a language model that is
@@ -76,9 +77,13 @@ def prove(
     state_dir: Annotated[
         Path, typer.Option(help="Results, and the systems' state; finished runs are never run again.")
     ] = Path(".inpo/prove"),
-    out: Annotated[Path, typer.Option(help="The page; its plots go into a folder of the same name.")] = Path(
-        "docs/proof.md"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page, its plots in a folder of the same name: docs/proof.md by default, and with --only proof.md "
+            "in the state directory, so that a part never takes the place of the whole."
+        ),
+    ] = None,
     write_only: Annotated[
         bool, typer.Option("--write-only", help="Write the page from what is finished; run nothing.")
     ] = False,
@@ -91,14 +96,15 @@ def prove(
     configure_logging("proof", "WARNING")
     with reported():
         chosen = _chosen(only)
-        page = Page(out, Results(state_dir / "results"), _numbers(seeds))
+        path = out or (state_dir / "proof.md" if only else WHOLE)
+        page = Page(path, Results(state_dir / "results"), _numbers(seeds))
         if not write_only:
             todo = [case for experiment in chosen.values() for case in experiment.cases(page.seeds)]
             run_cases(todo, page.results, state_dir, jobs, screen())
             if coverage in chosen.values():
                 coverage.measure(page.coverage, state_dir, screen())
         write(page, chosen)
-        screen().print(f"Written: {out}", markup=False)
+        screen().print(f"Written: {path}", markup=False)
         broken = [claim.text for claim in page.claims if not claim.held]
         if broken:
             raise UserError("claims that the figures do not bear out:\n  " + "\n  ".join(broken))

@@ -2,13 +2,20 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from proof.games import Game, Judge
 from services.cli.demo import ETA, NUM_ITERATIONS, demo_spec
-from shared.contracts.spec import RunSpec
+from shared.contracts.spec import AlgorithmSpec, RunSpec
+from shared.inpo.games import FiniteGame, trajectory
+
+# The win rates of 16 responses each, in place of 64 disjoint pairs of 128.
+WIN_RATES = {"sampling": {"num_responses": 16}, "selection": {"method": "all_pairs", "num_pairs": None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,6 @@ class Case:
         spec = self.spec(Path("/model"), Path("/prompts")).model_dump_json()
         return hashlib.sha256(spec.encode()).hexdigest()[:16]
 
-    def of_seed(self, seed: int) -> "Case":
-        """The same from another seed."""
-        return replace(self, seed=seed)
-
     def spec(self, model: Path, prompts: Path) -> RunSpec:
         """The run's specification."""
         body = demo_spec("inpo", model, prompts, self.seed, self.iterations).model_dump(mode="json", exclude_unset=True)
@@ -54,15 +57,27 @@ class Case:
         return RunSpec.model_validate(body)
 
 
+def case_of(game: Game, algorithm: Mapping[str, Any], iterations: int = NUM_ITERATIONS, seed: int = 0) -> Case:
+    """An algorithm in a game, with the selection that its loss needs."""
+    needs_win_rates = AlgorithmSpec.model_validate(algorithm).needs_win_rates
+    return Case(game, algorithm, iterations, seed, changes=WIN_RATES if needs_win_rates else {})
+
+
+def exact_policies(game: FiniteGame, algorithm: Mapping[str, Any], num_iterations: int) -> NDArray[np.float64]:
+    """The exact trajectory of an algorithm as a run names it, for the game's tau; see `trajectory`."""
+    parameters = {name: value for name, value in algorithm.items() if name not in ("name", "tau")}
+    return trajectory(game, algorithm["name"], num_iterations, **parameters)
+
+
 def label(algorithm: Mapping[str, Any]) -> str:
     """`inpo eta=0.45`: what tells one entry of a table from another; tau is the game's and left out."""
     given = [f"{name}={value}" for name, value in algorithm.items() if name not in ("name", "tau")]
     return " ".join([algorithm["name"], *given])
 
 
-def inpo(game: Game, eta: float = ETA, **more: Any) -> dict[str, Any]:
+def inpo(game: Game, eta: float = ETA) -> dict[str, Any]:
     """INPO for a game's tau."""
-    return {"name": "inpo", "eta": eta, "tau": game.tau} | more
+    return {"name": "inpo", "eta": eta, "tau": game.tau}
 
 
 def egpo(game: Game, eta: float = ETA) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Does the duality gap's 95 % interval cover the exact gap of a language model? `python -m proof.gap_coverage`.
+"""How often the duality gap's 95 % interval covers the exact gap of a language model.
 
 Each trial estimates the mean gap over the demo's questions as an evaluation does: fresh responses of the policy and of
 the reference policy, all against all, judged by the demo's readers. The exact gap is known beside it, because a
@@ -11,28 +11,21 @@ responses together: its part of the KL divergence, and the one in 100,000 that r
 special tokens are no text. The standard error of that is given with the exact gap.
 """
 
-import argparse
-import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from proof.demo_policies import DemoPolicies, Responses, Shares
-from services.cli.demo import NUM_PROMPTS, STATE_DIR, TAU
-from services.cli.demo_model import NUM_ADJECTIVES, DemoModel, demo_model
-from services.cli.screen import screen
-from services.cli.watching import progress_bar
+from services.cli.demo import NUM_PROMPTS, TAU
+from services.cli.demo_model import NUM_ADJECTIVES, DemoModel
 from services.oracle.rules import styles
 from shared.contracts.records import Message
 from shared.inpo.estimators import Interval
 from shared.inpo.gap_estimate import Comparisons, GapEstimate, duality_gap, sides
-from shared.runtime.telemetry import configure_logging
 
 # Shares of the styles, None being the reference policy's own: INPO goes from there past the second to the third.
 POLICIES: Mapping[str, Shares | None] = {
@@ -196,53 +189,3 @@ def _losses(own: Responses, reference: Responses) -> Matrix:
     return np.array(
         [[0.5 if a == b else rule(asked, a, b) for b in reference.texts] for a in own.texts], dtype=np.float64
     )
-
-
-def main() -> None:
-    """Measure with a progress bar, show a table, and write everything as JSON where that is wanted."""
-    parser = argparse.ArgumentParser(prog="python -m proof.gap_coverage", description=__doc__)
-    parser.add_argument("--trials", type=int, default=NUM_TRIALS)
-    parser.add_argument("--questions", type=int, default=NUM_PROMPTS)
-    parser.add_argument("--responses", type=int, default=NUM_RESPONSES, help="of each policy to each question")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="where to write the trials")
-    chosen = parser.parse_args()
-    configure_logging("proof", "WARNING")
-    console = screen()
-    model = demo_model(STATE_DIR)
-    with tempfile.TemporaryDirectory() as folder, progress_bar(console) as bar:
-        task = bar.add_task("questions answered", total=None)
-        found = gap_coverage(
-            model,
-            Path(folder),
-            trials=chosen.trials,
-            num_questions=chosen.questions,
-            num_responses=chosen.responses,
-            seed=chosen.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    console.print(table(found))
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
-
-
-def table(found: Sequence[GapCoverage]) -> Table:
-    """A line for each policy and tau."""
-    shown = Table(title="does the 95 % interval cover the exact duality gap?")
-    for column in ("policy", "tau", "exact gap", "mean estimate", "mean width", "covered", "refused"):
-        shown.add_column(column, justify="left" if column == "policy" else "right")
-    for one in found:
-        shown.add_row(
-            one.policy,
-            f"{one.tau:g}",
-            f"{one.exact_gap:.5f} ± {one.exact_gap_error:.1g}",
-            "-" if one.mean_estimate is None else f"{one.mean_estimate:.5f}",
-            "-" if one.mean_width is None else f"{one.mean_width:.5f}",
-            f"{one.covered} of {one.trials}",
-            str(one.refused),
-        )
-    return shown
-
-
-if __name__ == "__main__":
-    main()

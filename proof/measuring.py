@@ -37,7 +37,6 @@ def _iterate(store: ArtifactStore, run: str, row: IterationView, judging_s: floa
     return Iterate(
         counts=tuple(int(count) for count in style_counts(evaluation_rollouts(store, run, row.iteration))),
         mean_response_tokens=evaluation.mean_response_tokens,
-        win_rate=None if evaluation.win_rate is None else evaluation.win_rate.mean,
         kl=None if evaluation.kl is None else evaluation.kl.mean,
         log_ratio_max=max(abs(ratio) for ratio in ratios),
         comparisons=0 if row.commit is None else _comparisons(store, run, row.iteration),

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from proof.cases import Case, label
+from proof.cases import Case, exact_policies, label
 from services.cli.demo_report import smoothed_shares
-from shared.inpo.games import Vector, kl, trajectory
+from shared.inpo.games import Vector, kl
 
 
 class Iterate(BaseModel):
@@ -23,7 +23,6 @@ class Iterate(BaseModel):
 
     counts: tuple[int, ...]
     mean_response_tokens: float
-    win_rate: float | None
     kl: float | None
     log_ratio_max: float
     comparisons: int
@@ -70,10 +69,8 @@ class Course:
     @cached_property
     def exact(self) -> NDArray[np.float64]:
         """The algorithm's exact trajectory in the game that its judge plays; an ArithmeticError where there is none."""
-        algorithm = dict(self.case.algorithm)
-        name, tau = algorithm.pop("name"), algorithm.pop("tau", None)
-        played = self.case.game.around(self.counts[0], self.case.judge, tau)
-        return trajectory(played, name, len(self.policies) - 1, **algorithm)
+        played = self.case.game.around(self.counts[0], self.case.judge)
+        return exact_policies(played, self.case.algorithm, len(self.policies) - 1)
 
     @cached_property
     def exact_gaps(self) -> Vector:

@@ -9,25 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 
 from proof import measuring
 from proof.cases import Case
 from proof.results import CaseResult, Results
 from services.cli.client import Api
+from services.cli.demo import cancel_unfinished
 from services.cli.demo_model import DemoModel, demo_model
 from services.cli.failures import ApiError, StartError, UserError
 from services.cli.up import RunningSystem, UpOptions, running_system
-from services.cli.watching import ENDED, POLL_S
+from services.cli.watching import ENDED, POLL_S, progress_bar
 from shared.contracts.runs import RunDetail
 
 # Systems side by side would otherwise fight for the cores with as many threads each as there are cores.
@@ -61,7 +53,7 @@ def run_cases(cases: Sequence[Case], results: Results, state_dir: Path, jobs: in
     pending: queue.SimpleQueue[Case] = queue.SimpleQueue()
     for case in waiting:
         pending.put(case)
-    with _bars(console) as bars:
+    with progress_bar(console) as bars:
         overall = bars.add_task("all runs", total=len(unique), completed=len(unique) - len(waiting))
         work = _Work(pending, demo_model(state_dir), results, state_dir, bars, overall)
         with ThreadPoolExecutor(jobs) as pool:
@@ -80,7 +72,7 @@ def _run_system(work: _Work, number: int) -> None:
     folder = work.state_dir / f"system-{number}"
     try:
         with running_system(folder, UpOptions(env=ONE_THREAD)) as system:
-            _cancel_leftovers(system)
+            cancel_unfinished(Api(system.url))
             while not work.stop.is_set():
                 try:
                     case = work.cases.get_nowait()
@@ -92,14 +84,6 @@ def _run_system(work: _Work, number: int) -> None:
                     work.failures.append(f"{case.title}: {error}")
     except StartError as error:
         work.failures.append(f"system {number}: {error}")
-
-
-def _cancel_leftovers(system: RunningSystem) -> None:
-    """An interrupted case's run would go on first."""
-    api = Api(system.url)
-    for run in api.runs().runs:
-        if run.state not in ENDED:
-            api.change(run.id, "cancel")
 
 
 def _run_case(work: _Work, system: RunningSystem, case: Case) -> None:
@@ -141,16 +125,3 @@ def _ended(api: Api, run: str, work: _Work, case: Case) -> RunDetail | None:
         return None
     finally:
         work.bars.remove_task(bar)
-
-
-def _bars(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )

@@ -3,16 +3,17 @@
 """The fair comparison: iterative DPO with the best beta of a grid beside INPO and EGPO with the best eta of theirs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proof.cases import Case, dpo, egpo, inpo
+from proof.cases import Case, case_of, dpo, egpo, inpo
 from proof.games import DEMO, SYMMETRIC
 from proof.page import Page
 from proof.results import Course
 from services.cli.demo import NUM_ITERATIONS
-from shared.inpo.games import FiniteGame, trajectory
+from shared.inpo.games import FiniteGame, Vector, trajectory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ EXACT: dict[str, tuple[str, str, dict[str, Any]]] = {
     "iterative DPO, fixed reference": ("iterative_dpo", "beta", {"reference": "fixed"}),
     "iterative DPO, moving reference": ("iterative_dpo", "beta", {"reference": "moving"}),
 }
+LEAST_GAP = 1e-16
 STEPS = np.geomspace(0.1, 10.0, 81)
 HORIZONS = (NUM_ITERATIONS, 100)
 
@@ -38,24 +40,25 @@ GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
 
 def cases(seeds: Sequence[int]) -> list[Case]:
     """Every entry of every grid, from the first seed."""
-    return [Case(DEMO, algorithm, seed=seeds[0]) for grid in GRIDS.values() for algorithm in grid]
+    return [case_of(DEMO, algorithm, seed=seeds[0]) for grid in GRIDS.values() for algorithm in grid]
 
 
 def section(page: Page) -> None:
     """The best of an exact grid in both games, then the sampled grid."""
-    courses = {name: page.courses([_case(page, item) for item in grid]) for name, grid in GRIDS.items()}
+    seed = page.seeds[0]
+    courses = {name: page.courses([case_of(DEMO, item, seed=seed) for item in grid]) for name, grid in GRIDS.items()}
     known = [course for found in courses.values() for course in found]
     page.text(
         f"**Exact**: the step among {len(STEPS)} from {STEPS[0]:g} to {STEPS[-1]:g} (at least tau for INPO and EGPO) "
         "that has the smallest duality gap after so many iterations, for each number of iterations anew."
     )
     reference = known[0].counts[0]
-    for game in (DEMO, SYMMETRIC):
-        exact = game.around(reference)
+    grids = {game: [_grid(game.around(reference), name) for name in EXACT] for game in (DEMO, SYMMETRIC)}
+    for game, found in grids.items():
         header = (game.title, *(f"best step for {count} · gap" for count in HORIZONS))
-        page.table(header, [(name, *(_best(exact, name, count) for count in HORIZONS)) for name in EXACT])
+        page.table(header, [(grid.name, *_best(grid)) for grid in found])
     page.text(
-        f"**Language model**, the demo's game, {NUM_ITERATIONS} iterations, seed {page.seeds[0]}: the gap is what "
+        f"**Language model**, the demo's game, {NUM_ITERATIONS} iterations, seed {seed}: the gap is what "
         "remains, the mean of the last three takes sampling noise off it."
     )
     rows = [_row(course) for found in courses.values() for course in found]
@@ -69,17 +72,16 @@ def section(page: Page) -> None:
     page.plot(
         "best-steps",
         "The demo's game by step. Lines: exact trajectories. Dots: the language model, mean of its last three gaps",
-        lambda axes: _draw(axes, courses, DEMO.around(reference)),
+        lambda axes: _draw(axes, courses, grids[DEMO]),
         num_axes=len(HORIZONS),
     )
 
 
-def _draw(axes: "Sequence[Axes]", courses: dict[str, list[Course]], game: FiniteGame) -> None:
+def _draw(axes: "Sequence[Axes]", courses: dict[str, list[Course]], grids: "list[_Grid]") -> None:
     """Lines: the exact grid. Dots: the language model's."""
-    for axis, count in zip(axes, HORIZONS, strict=True):
-        for name, (algorithm, step, more) in EXACT.items():
-            steps = STEPS if algorithm == "iterative_dpo" else STEPS[game.tau <= STEPS]
-            axis.plot(steps, [_gap(game, algorithm, count, {step: float(value)} | more) for value in steps], label=name)
+    for number, (axis, count) in enumerate(zip(axes, HORIZONS, strict=True)):
+        for grid in grids:
+            axis.plot(grid.steps, grid.gaps[:, number], label=grid.name)
         axis.set(
             xlabel="eta or beta", ylabel=f"duality gap after {count}", xscale="log", yscale="log", ylim=(1e-7, 3.0)
         )
@@ -90,12 +92,24 @@ def _draw(axes: "Sequence[Axes]", courses: dict[str, list[Course]], game: Finite
     axes[0].legend(fontsize=6)
 
 
-def _gap(game: FiniteGame, algorithm: str, num_iterations: int, parameters: dict[str, Any]) -> float:
-    return max(1e-16, game.duality_gap(trajectory(game, algorithm, num_iterations, **parameters)[-1]))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """`gaps[i, j]`: duality gap at step i after `HORIZONS[j]` iterations."""
+
+    name: str
+    steps: Vector
+    gaps: Vector
 
 
-def _case(page: Page, algorithm: dict[str, Any]) -> Case:
-    return Case(DEMO, algorithm, seed=page.seeds[0])
+def _grid(game: FiniteGame, name: str) -> _Grid:
+    algorithm, step, more = EXACT[name]
+    steps = STEPS[game.tau <= STEPS] if step == "eta" else STEPS
+    gaps: list[list[float]] = []
+    for value in steps:
+        parameters: dict[str, Any] = {step: float(value)} | more
+        policies = trajectory(game, algorithm, max(HORIZONS), **parameters)
+        gaps.append([max(LEAST_GAP, game.duality_gap(policies[count])) for count in HORIZONS])
+    return _Grid(name, steps, np.array(gaps))
 
 
 def _late(course: Course) -> float:
@@ -113,8 +127,7 @@ def _row(course: Course) -> list[str]:
     ]
 
 
-def _best(game: FiniteGame, name: str, num_iterations: int) -> str:
-    algorithm, step, more = EXACT[name]
-    steps = STEPS if algorithm == "iterative_dpo" else STEPS[game.tau <= STEPS]
-    gap, value = min((_gap(game, algorithm, num_iterations, {step: float(value)} | more), value) for value in steps)
-    return f"{step} {value:.2f} · {gap:.1e}"
+def _best(grid: _Grid) -> list[str]:
+    best = grid.gaps.argmin(axis=0)
+    step = EXACT[grid.name][1]
+    return [f"{step} {grid.steps[row]:.2f} · {grid.gaps[row, column]:.1e}" for column, row in enumerate(best)]

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proof.cases import Case, dpo, egpo, inpo, label
-from proof.experiments.demo_game import ALL_PAIRS
+from proof.cases import Case, case_of, dpo, egpo, exact_policies, inpo, label
 from proof.games import SYMMETRIC
 from proof.page import Page, by_algorithm, spread
 from proof.results import Course
-from shared.inpo.games import Vector, trajectory
+from shared.inpo.games import Vector
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +21,7 @@ TITLE: str = "The symmetric cycle: convergence, vertices, drift"
 NEAR = 0.03
 LATE = 5
 ITERATIONS = 15
+LONG = 60
 ETA = 0.6
 CONVERGENT: tuple[dict[str, Any], ...] = (
     inpo(SYMMETRIC, ETA),
@@ -34,8 +34,7 @@ DRIFTING: tuple[dict[str, Any], ...] = ({"name": "inpo_no_kl", "eta": ETA}, {"na
 
 def case(algorithm: dict[str, Any], seed: int) -> Case:
     """One algorithm on the symmetric cycle."""
-    changes = ALL_PAIRS if algorithm["name"] == "sppo" else {}
-    return Case(SYMMETRIC, algorithm, ITERATIONS, seed, changes=changes)
+    return case_of(SYMMETRIC, algorithm, ITERATIONS, seed)
 
 
 def cases(seeds: Sequence[int]) -> list[Case]:
@@ -59,7 +58,7 @@ def section(page: Page) -> None:
     page.plot(
         "cycle",
         "The symmetric cycle, first seed. Left: duality gap. Middle: the language model's iterates among the valid "
-        "responses; star: Nash policy. Right: exact trajectories, 60 iterations",
+        f"responses; star: Nash policy. Right: exact trajectories, {LONG} iterations",
         lambda axes: _draw(axes, runs, game.nash()),
         num_axes=3,
     )
@@ -116,7 +115,7 @@ def _draw(axes: "Sequence[Axes]", runs: dict[str, list[Course]], nash: Vector) -
         found = runs.get(label(algorithm), [])
         if found:
             _path(axes[1], np.array(found[0].policies), label(algorithm))
-            _path(axes[2], _long(found[0]), label(algorithm))
+            _path(axes[2], exact_policies(found[0].game, algorithm, LONG), label(algorithm))
     for axis in axes[1:]:
         axis.plot(*_corner(nash[None])[0], marker="*", markersize=12, color="black")
         axis.set_xlim(-0.5, 1.05)
@@ -132,8 +131,3 @@ def _corner(policies: Vector) -> Vector:
     """Places in the triangle of the three styles, among the valid responses: [N, 4] to [N, 2]."""
     shares = policies[:, 1:] / policies[:, 1:].sum(axis=1, keepdims=True)
     return shares @ np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.87]])
-
-
-def _long(course: Course) -> Vector:
-    algorithm = {name: value for name, value in course.case.algorithm.items() if name not in ("name", "tau")}
-    return trajectory(course.game, course.case.algorithm["name"], 60, **algorithm)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proof.cases import Case, dpo, egpo, inpo, label
+from proof.cases import Case, case_of, dpo, egpo, inpo, label
 from proof.games import DEMO
 from proof.page import Page, by_algorithm, spread
 from proof.results import Course
@@ -21,8 +21,6 @@ TITLE: str = "The demo's language model × every algorithm, through the services
 NEAR = 0.01
 NUM_COLOURS = 10
 
-# The win rates of 16 responses each, in place of 64 disjoint pairs of 128.
-ALL_PAIRS = {"sampling": {"num_responses": 16}, "selection": {"method": "all_pairs", "num_pairs": None}}
 TAU = DEMO.tau
 
 CONVERGENT: tuple[dict[str, Any], ...] = (inpo(DEMO), egpo(DEMO, ETA), {"name": "nash_mp", "tau": TAU})
@@ -42,15 +40,10 @@ OTHERS: tuple[dict[str, Any], ...] = (
 )
 
 
-def case(algorithm: dict[str, Any], seed: int = 0) -> Case:
-    """One algorithm in the demo's game."""
-    return Case(DEMO, algorithm, seed=seed, changes=ALL_PAIRS if algorithm["name"] in ("sppo", "dno") else {})
-
-
 def cases(seeds: Sequence[int]) -> list[Case]:
     """The convergent ones and iterative DPO from every seed, the others from the first."""
-    repeated = [case(algorithm, seed) for seed in seeds for algorithm in (*CONVERGENT, MOVING_DPO)]
-    return repeated + [case(algorithm, seeds[0]) for algorithm in OTHERS]
+    repeated = [case_of(DEMO, algorithm, seed=seed) for seed in seeds for algorithm in (*CONVERGENT, MOVING_DPO)]
+    return repeated + [case_of(DEMO, algorithm, seed=seeds[0]) for algorithm in OTHERS]
 
 
 def section(page: Page) -> None:
@@ -87,20 +80,17 @@ def _row(name: str, found: list[Course]) -> list[str]:
 def _iterates(page: Page) -> None:
     """How each iterate of the convergent algorithms lies to the exact trajectory's policy."""
     page.text("Every iterate of the convergent ones, all seeds: duality gap · KL to the exact trajectory's policy.")
-    runs = by_algorithm(page.courses([case(algorithm, seed) for algorithm in CONVERGENT for seed in page.seeds]))
+    wanted = [case_of(DEMO, algorithm, seed=seed) for algorithm in CONVERGENT for seed in page.seeds]
+    runs = by_algorithm(page.courses(wanted))
     rows = [
-        [str(number), *(f"{_median(found, 'gaps', number)} · {_all(found, number)}" for found in runs.values())]
-        for number in range(NUM_ITERATIONS + 1)
+        [str(number), *(_iterate(found, number) for found in runs.values())] for number in range(NUM_ITERATIONS + 1)
     ]
     page.table(("iteration", *runs), rows)
 
 
-def _median(found: list[Course], name: str, number: int) -> str:
-    return spread([getattr(course, name)[number] for course in found])
-
-
-def _all(found: list[Course], number: int) -> str:
-    return spread([max(0.0, course.kls_to_exact[number]) for course in found])
+def _iterate(found: list[Course], number: int) -> str:
+    gaps = spread([course.gaps[number] for course in found])
+    return f"{gaps} · {spread([course.kls_to_exact[number] for course in found])}"
 
 
 def _claims(page: Page, runs: dict[str, list[Course]]) -> None:

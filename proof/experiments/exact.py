@@ -3,31 +3,29 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from proof.cases import Case
+from proof.cases import Case, exact_policies, label
 from proof.page import Page
 from services.cli.game_sources import PRESETS, Choice
-from shared.inpo.games import FiniteGame, trajectory
+from shared.inpo.games import FiniteGame
 
 TITLE: str = "Exact games × every algorithm"
 GAMES = ("biased", "rock-paper-scissors", "weak-kl", "random")
-ALGORITHMS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("inpo", {}),
-    ("inpo", {"eta": "theorem4"}),
-    ("inpo_no_kl", {}),
-    ("onpo", {}),
-    ("egpo", {}),
-    ("nash_mp", {}),
-    ("nash_md", {}),
-    ("ipo", {}),
-    ("online_ipo", {}),
-    ("ipo_md", {}),
-    ("mnpo", {}),
-    ("sppo", {}),
-    ("dno", {}),
-    ("iterative_dpo", {"reference": "moving"}),
-    ("iterative_dpo", {"reference": "fixed"}),
+ALGORITHMS: tuple[dict[str, Any], ...] = (
+    {"name": "inpo"},
+    {"name": "inpo", "eta": "theorem4"},
+    {"name": "inpo_no_kl"},
+    {"name": "onpo"},
+    {"name": "egpo"},
+    {"name": "nash_mp"},
+    {"name": "nash_md"},
+    {"name": "ipo"},
+    {"name": "online_ipo"},
+    {"name": "ipo_md"},
+    {"name": "mnpo"},
+    {"name": "sppo"},
+    {"name": "dno"},
+    {"name": "iterative_dpo", "reference": "moving"},
+    {"name": "iterative_dpo", "reference": "fixed"},
 )
 MARKS = (1, 10, 100, 1000)
 CONVERGENT = ("egpo", "nash_mp", "inpo eta=theorem4")
@@ -53,7 +51,7 @@ def section(page: Page) -> None:
             f"residual of the Nash policy {game.nash_residual(game.nash()):.0e}, a constant eta is stable above "
             f"{game.stability_threshold():.4g}."
         )
-        rows = [(_title(algorithm, given), *_gaps(game, algorithm, given)) for algorithm, given in ALGORITHMS]
+        rows = [(label(algorithm), *_gaps(game, algorithm)) for algorithm in ALGORITHMS]
         page.table(("algorithm", *(f"gap at {mark}" for mark in MARKS)), rows)
         last = {row[0]: float(row[-1]) for row in rows if row[0] in CONVERGENT}
         page.claim(
@@ -62,13 +60,9 @@ def section(page: Page) -> None:
         )
 
 
-def _title(algorithm: str, given: dict[str, Any]) -> str:
-    return " ".join([algorithm, *(f"{name}={value}" for name, value in given.items())])
-
-
-def _gaps(game: FiniteGame, algorithm: str, given: dict[str, Any]) -> list[str]:
+def _gaps(game: FiniteGame, algorithm: dict[str, Any]) -> list[str]:
     try:
-        policies = trajectory(game, algorithm, MARKS[-1], **given)
+        policies = exact_policies(game, algorithm, MARKS[-1])
     except ArithmeticError:
         return ["no minimiser"] * len(MARKS)
-    return [f"{max(0.0, float(np.float64(game.duality_gap(policies[mark])))):.2e}" for mark in MARKS]
+    return [f"{game.duality_gap(policies[mark]):.2e}" for mark in MARKS]

@@ -64,6 +64,5 @@ def _exact(game: FiniteGame) -> list[list[str]]:
 
 
 def _ends(game: FiniteGame, eta: float, num_iterations: int) -> tuple[float, float]:
-    name = "inpo" if game.tau else "inpo_no_kl"
-    policies = trajectory(game, name, num_iterations, eta=eta)
+    policies = trajectory(game, "inpo", num_iterations, eta=eta)
     return game.duality_gap(policies[-1]), game.duality_gap(policies.mean(axis=0))

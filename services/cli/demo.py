@@ -151,6 +151,13 @@ def evaluation_rollouts(store: ArtifactStore, run: str, version: int) -> list[Ro
     ]
 
 
+def cancel_unfinished(api: Api) -> None:
+    """Cancel what an interrupted command left: a controller works at one run after another, the oldest first."""
+    for run in api.runs().runs:
+        if run.state not in ENDED:
+            api.change(run.id, "cancel")
+
+
 def run_demo(
     *,
     state_dir: Path = STATE_DIR,
@@ -167,10 +174,7 @@ def run_demo(
     options = UpOptions(vllm=VllmOptions(model.directory) if engine == "vllm" else None)
     with running_system(state_dir, options) as system:
         api = Api(system.url)
-        # An interrupted demo's run would go on first.
-        for run in api.runs().runs:
-            if run.state not in ENDED:
-                api.change(run.id, "cancel")
+        cancel_unfinished(api)
         return demonstrate(api, system.store_dir, model, out_dir, console, seed=seed, iterations=iterations)
 
 

@@ -32,8 +32,8 @@ def test_a_language_model_follows_the_exact_trajectory(results: Results, case: C
 
     In the second iteration anchors, opponents and the policy to start from are no longer the reference. Iterative DPO
     with a moving reference is followed for one: in its second a quarter of the responses are invalid. From seed 0 the
-    others measured .003 to .06 of the way; a step of half or twice the size would be a quarter of it away, and
-    staying where it was all of it. Full runs: docs/proof.md.
+    others measured .003 to .06 of the way; half or twice the step ends .16 to 1.3 of the way
+    off, exactly, and staying all of it. Full runs: docs/proof.md.
     """
     course = results.course(case)
     last = 1 if case.algorithm == demo_game.MOVING_DPO else ITERATIONS

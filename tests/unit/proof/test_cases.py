@@ -14,7 +14,7 @@ from shared.inpo.algorithms import ALGORITHMS
 
 
 def test_every_algorithm_is_proven_exactly_and_with_a_language_model() -> None:
-    assert {name for name, _ in exact.ALGORITHMS} == set(ALGORITHMS)
+    assert {algorithm["name"] for algorithm in exact.ALGORITHMS} == set(ALGORITHMS)
     assert {case.algorithm["name"] for case in demo_game.cases([0])} == set(ALGORITHMS)
 
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from proof.__main__ import EXPERIMENTS, write
-from proof.cases import Case, inpo
+from proof.cases import Case, exact_policies, inpo
 from proof.games import DEMO
 from proof.page import Page, spread
 from proof.results import CaseResult, Course, Iterate, Results
-from shared.inpo.games import trajectory
 
 REFERENCE = (2, 1208, 614, 224)
 
@@ -20,7 +19,6 @@ def an_iterate(counts: tuple[int, ...]) -> Iterate:
     return Iterate(
         counts=counts,
         mean_response_tokens=9.0,
-        win_rate=0.5,
         kl=0.1,
         log_ratio_max=1.5,
         comparisons=1024,
@@ -31,9 +29,8 @@ def an_iterate(counts: tuple[int, ...]) -> Iterate:
 
 def a_result(case: Case) -> CaseResult:
     """What a language model that followed the exact trajectory to the response would have measured."""
-    played = case.game.around(np.array(REFERENCE), case.judge, case.algorithm.get("tau"))
-    parameters = {name: value for name, value in case.algorithm.items() if name not in ("name", "tau")}
-    policies = trajectory(played, case.algorithm["name"], case.iterations, **parameters)[1:]
+    played = case.game.around(np.array(REFERENCE), case.judge)
+    policies = exact_policies(played, case.algorithm, case.iterations)[1:]
     counts = [REFERENCE, *(tuple(int(count) for count in np.rint(2048 * policy)) for policy in policies)]
     iterates = [an_iterate(found) for found in counts]
     return CaseResult(title=case.title, commit="abc", seconds=10.0, oracle_bytes=10**8, iterates=iterates)
