@@ -11,11 +11,11 @@ from rich.table import Table
 
 from benchmarks.idle import OVERHEAD, Window, read_spans, windows
 from services.cli.client import Api
-from services.cli.demo import demo_spec
-from services.cli.demo_model import demo_model
-from services.cli.screen import screen
-from services.cli.up import running_system
-from services.cli.watching import follow
+from services.cli.demo.model import demo_model
+from services.cli.demo.run import demo_spec
+from services.cli.launcher.up import running_system
+from services.cli.views.screen import screen
+from services.cli.views.watching import follow
 
 GOAL = 0.10
 REST = "queue and waiting"

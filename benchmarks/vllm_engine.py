@@ -25,17 +25,17 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from services.cli.screen import screen
-from services.cli.supervisor import Supervisor
-from services.cli.up_vllm import VllmOptions, healthy, vllm_server
+from services.cli.launcher.supervisor import Supervisor
+from services.cli.launcher.vllm import VllmOptions, healthy, vllm_server
+from services.cli.views.screen import screen
 from services.policy.engine import GenerationRequest, Sampling
+from services.policy.engines.vllm.engine import VllmEngine
+from services.policy.engines.vllm.serving import ServerOptions, environment, vllm_python
 from services.policy.settings import PolicySettings
-from services.policy.vllm.engine import VllmEngine
-from services.policy.vllm.serving import ServerOptions, environment, vllm_python
 from shared.contracts.weights import Canary, WeightVersion
 from shared.runtime.telemetry import configure_logging
-from shared.store import weights
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.weights import directories
 
 ROOT = Path(__file__).resolve().parents[1]
 VOCAB_SIZE = 4096
@@ -122,12 +122,12 @@ def _swaps(engine: VllmEngine, store: DirectoryStore, model: LlamaForCausalLM, s
 
 
 def _save(store: DirectoryStore, model: LlamaForCausalLM, source: Path, number: int, canary: Canary) -> WeightVersion:
-    key, path = weights.begin(store, "bench", number)
+    key, path = directories.begin(store, "bench", number)
     model.save_pretrained(path)
     for file in source.glob("tokenizer*"):
         shutil.copyfile(file, path / file.name)
-    (path / weights.CANARY).write_text(canary.model_dump_json())
-    return weights.finish(store, "bench", key, number=number, parent=None, num_parameters=model.num_parameters())
+    (path / directories.CANARY).write_text(canary.model_dump_json())
+    return directories.finish(store, "bench", key, number=number, parent=None, num_parameters=model.num_parameters())
 
 
 def _log_probs(model: LlamaForCausalLM) -> list[list[float]]:

@@ -25,7 +25,7 @@ from proof.page import Page
 from proof.results import Results
 from proof.running import run_cases
 from services.cli.failures import UserError, reported
-from services.cli.screen import screen
+from services.cli.views.screen import screen
 from shared.runtime.telemetry import configure_logging
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proof.games import Game, Judge
-from services.cli.demo import ETA, NUM_ITERATIONS, demo_spec
+from services.cli.demo.run import ETA, NUM_ITERATIONS, demo_spec
 from shared.contracts.spec import AlgorithmSpec, RunSpec
 from shared.inpo.games import FiniteGame, trajectory
 

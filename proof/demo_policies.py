@@ -15,22 +15,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.cli.demo_model import NUM_ADJECTIVES, DemoModel
+from services.cli.demo.model import NUM_ADJECTIVES, DemoModel
 from services.oracle.rules import styles
+from services.policy.drawing.hf_tokenizer import HfTokenizer
 from services.policy.engine import Completion, GenerationRequest, Sampling
-from services.policy.hf_tokenizer import HfTokenizer
+from services.policy.engines.transformers.engine import TransformersEngine
 from services.policy.settings import PolicySettings
-from services.policy.transformers_engine import TransformersEngine
-from services.trainer.importing import import_model
-from services.trainer.log_probs import Compute, batch_log_probs, log_probs_of
-from services.trainer.models import Policies
-from services.trainer.publishing import publish
-from services.trainer.sequences import Sequences
+from services.trainer.forward.log_probs import Compute, batch_log_probs, log_probs_of
+from services.trainer.forward.sequences import Sequences
+from services.trainer.weights.importing import import_model
+from services.trainer.weights.models import Policies
+from services.trainer.weights.publishing import publish
 from shared.contracts.spec import ModelSpec
 from shared.contracts.weights import WeightVersion
 from shared.inpo.games import Vector
 from shared.inpo.seeds import seed_of
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
 
 RUN = "proof"
 STYLES = (1, 2, 3)

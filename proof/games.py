@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from services.cli.demo_report import smoothed_shares
+from services.cli.demo.report import smoothed_shares
 from services.oracle.rules import styles
 from shared.inpo.games import FiniteGame, Vector
 from shared.inpo.games.bradley_terry import bradley_terry

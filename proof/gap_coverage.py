@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proof.demo_policies import DemoPolicies, Responses, Shares
-from services.cli.demo import NUM_PROMPTS, TAU
-from services.cli.demo_model import NUM_ADJECTIVES, DemoModel
+from services.cli.demo.model import NUM_ADJECTIVES, DemoModel
+from services.cli.demo.run import NUM_PROMPTS, TAU
 from services.oracle.rules import styles
 from shared.contracts.records import Message
 from shared.inpo.estimators import Interval
@@ -164,7 +164,7 @@ def _coverage(
 def _trials(
     own: Sequence[Responses], reference: Sequence[Responses], tau: float, trials: int, gap: float
 ) -> list[Trial]:
-    """As `services.controller.gap` takes an evaluation's comparisons together, which are all against all."""
+    """As `services.controller.measuring.gap` takes an evaluation's comparisons together, which are all against all."""
     num = len(own[0].which) // trials
     mine, theirs = (np.array(side) for side in sides(num, of_itself=own is reference))
     losses = [_losses(a, b) for a, b in zip(own, reference, strict=True)]

@@ -7,15 +7,15 @@ from pathlib import Path
 from benchmarks.idle import read_spans
 from proof.results import Iterate
 from services.cli.client import Api
-from services.cli.demo import evaluation_rollouts
-from services.cli.demo_report import style_counts
-from services.cli.up import RunningSystem
+from services.cli.demo.report import style_counts
+from services.cli.demo.run import evaluation_rollouts
+from services.cli.launcher.up import RunningSystem
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.records import ReferenceScores, Verdict
-from shared.contracts.runs import IterationView
-from shared.store import layout
-from shared.store.artifacts import ArtifactStore, DirectoryStore, read_model
-from shared.store.tables import read_table
+from shared.contracts.rest.runs import IterationView
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import ArtifactStore, DirectoryStore, read_model
+from shared.store.artifacts.tables import read_table
 
 
 def iterates(system: RunningSystem, run: str) -> list[Iterate]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from proof.cases import Case, exact_policies, label
-from services.cli.demo_report import smoothed_shares
+from services.cli.demo.report import smoothed_shares
 from shared.inpo.games import Vector, kl
 
 

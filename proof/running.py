@@ -15,12 +15,12 @@ from proof import measuring
 from proof.cases import Case
 from proof.results import CaseResult, Results
 from services.cli.client import Api
-from services.cli.demo import cancel_unfinished
-from services.cli.demo_model import DemoModel, demo_model
+from services.cli.demo.model import DemoModel, demo_model
+from services.cli.demo.run import cancel_unfinished
 from services.cli.failures import ApiError, StartError, UserError
-from services.cli.up import RunningSystem, UpOptions, running_system
-from services.cli.watching import ENDED, POLL_S, progress_bar
-from shared.contracts.runs import RunDetail
+from services.cli.launcher.up import RunningSystem, UpOptions, running_system
+from services.cli.views.watching import ENDED, POLL_S, progress_bar
+from shared.contracts.rest.runs import RunDetail
 
 # Systems side by side would otherwise fight for the cores with as many threads each as there are cores.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}

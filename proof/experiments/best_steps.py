@@ -12,7 +12,7 @@ from proof.cases import Case, case_of, dpo, egpo, inpo
 from proof.games import DEMO, SYMMETRIC
 from proof.page import Page
 from proof.results import Course
-from services.cli.demo import NUM_ITERATIONS
+from services.cli.demo.run import NUM_ITERATIONS
 from shared.inpo.games import FiniteGame, Vector, trajectory
 
 if TYPE_CHECKING:

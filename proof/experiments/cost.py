@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from proof.cases import Case, inpo
 from proof.games import DEMO
 from proof.page import Page
-from services.cli.demo import ETA
+from services.cli.demo.run import ETA
 
 TITLE: str = "What win rates cost: SPPO's full matrix against a tournament"
 SIZES = (4, 8, 16, 32, 64)

@@ -12,8 +12,8 @@ from rich.console import Console
 from proof.cases import Case
 from proof.gap_coverage import gap_coverage
 from proof.page import Page
-from services.cli.demo_model import demo_model
-from services.cli.watching import progress_bar
+from services.cli.demo.model import demo_model
+from services.cli.views.watching import progress_bar
 
 TITLE: str = "The duality-gap estimate's interval"
 ENOUGH = 0.9

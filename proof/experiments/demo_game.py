@@ -12,7 +12,7 @@ from proof.cases import Case, case_of, dpo, egpo, inpo, label
 from proof.games import DEMO
 from proof.page import Page, by_algorithm, spread
 from proof.results import Course
-from services.cli.demo import BETA, ETA, NUM_ITERATIONS
+from services.cli.demo.run import BETA, ETA, NUM_ITERATIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

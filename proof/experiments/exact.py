@@ -5,7 +5,7 @@ from typing import Any
 
 from proof.cases import Case, exact_policies, label
 from proof.page import Page
-from services.cli.game_sources import PRESETS, Choice
+from services.cli.game.sources import PRESETS, Choice
 from shared.inpo.games import FiniteGame
 
 TITLE: str = "Exact games × every algorithm"

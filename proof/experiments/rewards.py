@@ -8,8 +8,8 @@ from proof.cases import Case, inpo
 from proof.games import DEMO, Rewards
 from proof.page import Page
 from proof.results import Course
-from services.cli.demo import ETA
-from services.cli.demo_model import STYLE_SHARES
+from services.cli.demo.model import STYLE_SHARES
+from services.cli.demo.run import ETA
 
 TITLE: str = "{preference, reward} × {with KL, without}: the paper's Table 3 in small"
 CORNERS = (

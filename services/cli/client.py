@@ -12,11 +12,11 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from services.cli.failures import ApiError, UserError
-from shared.contracts.problems import Problem
-from shared.contracts.runs import IterationList, RunDetail, RunList, WeightsList
+from shared.contracts.rest.problems import Problem
+from shared.contracts.rest.runs import IterationList, RunDetail, RunList, WeightsList
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import PromotedWeights, Promotion
-from shared.runtime.access import read_keys
+from shared.runtime.http.access import read_keys
 
 TIMEOUT_S = 30.0
 CREATE_TIMEOUT_S = 600.0  # creating a run may download its prompts

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from services.cli.spec_errors import models_in
+from services.cli.specs.errors import models_in
 from services.controller.settings import ControllerSettings
 from services.oracle.settings import OracleSettings
 from services.policy.settings import PolicySettings
 from services.trainer.settings import TrainerSettings
 from shared.contracts.spec import RunSpec
-from shared.runtime.http import HttpSettings
+from shared.runtime.http.app import HttpSettings
 from shared.runtime.settings import Settings
 
 TARGET = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -8,9 +8,9 @@ import httpx
 
 from services.cli.failures import UserError
 from services.oracle.judge import JudgeChangedError, Opinion
-from services.oracle.judges.http_answers import FIRST, SECOND, UnreadableAnswerError, read_answers, read_identity
+from services.oracle.judges.http.answers import FIRST, SECOND, UnreadableAnswerError, read_answers, read_identity
 from shared.contracts.judges import Order
-from shared.contracts.judging import JudgeIdentity
+from shared.contracts.rest.judging import JudgeIdentity
 
 Outcome = Literal["passed", "failed", "noted"]
 

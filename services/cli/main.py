@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from services.cli import commands_game, commands_judge, commands_queue, commands_runs, commands_weights
+from services.cli.commands import game, judge, queue, runs, weights
+from services.cli.commands.options import STATE_DIR, KeyFile, RedisUrl, StateDir, Url, connect
 from services.cli.failures import UserError, reported
-from services.cli.options import STATE_DIR, KeyFile, RedisUrl, StateDir, Url, connect
 
 HELP = """
 Align language models with general preferences by Iterative Nash Policy Optimization.
@@ -85,7 +85,7 @@ def up(
 
     Settings of the services are environment variables, e.g. `INPO_DEVICE=cuda inpo up`: see docs/configuration.md.
     """
-    from services.cli.commands_up import keep_up, vllm_options  # noqa: PLC0415
+    from services.cli.commands.up import keep_up, vllm_options  # noqa: PLC0415
 
     with reported():
         keep_up(state_dir, port, redis_url, vllm_options(engine, model, dtype))
@@ -101,8 +101,8 @@ def run(
     api_key_file: KeyFile = None,
 ) -> None:
     """Create a run from a YAML file, and follow it with --watch. Ctrl-C stops watching; the run goes on."""
-    from services.cli.commands_runs import watch_to_the_end  # noqa: PLC0415
-    from services.cli.specs import load_spec  # noqa: PLC0415
+    from services.cli.commands.runs import watch_to_the_end  # noqa: PLC0415
+    from services.cli.specs.files import load_spec  # noqa: PLC0415
 
     with reported():
         spec = load_spec(file, overrides or [])
@@ -123,10 +123,10 @@ def validate(file: SpecFile, overrides: Overrides = None) -> None:
 
     Ends with exit code 1 when the run could not begin. A judge that is a Python entry point is imported and built.
     """
-    from services.cli.commands_validate import show  # noqa: PLC0415
-    from services.cli.screen import screen  # noqa: PLC0415
-    from services.cli.specs import load_spec  # noqa: PLC0415
-    from services.cli.validating import check  # noqa: PLC0415
+    from services.cli.commands.validate import show  # noqa: PLC0415
+    from services.cli.specs.files import load_spec  # noqa: PLC0415
+    from services.cli.specs.validating import check  # noqa: PLC0415
+    from services.cli.views.screen import screen  # noqa: PLC0415
 
     with reported():
         spec = load_spec(file, overrides or [])
@@ -146,7 +146,7 @@ def demo(
     Everything runs on this machine's CPU, without downloads, in a few minutes: INPO first, then iterative DPO on the
     same budget. Writes demo-report.json and demo-report.png.
     """
-    from services.cli.demo import run_demo  # noqa: PLC0415
+    from services.cli.demo.run import run_demo  # noqa: PLC0415
 
     with reported():
         run_demo(state_dir=state_dir, out_dir=out_dir, seed=seed, iterations=iterations, engine=engine)
@@ -165,11 +165,11 @@ def version() -> None:
             raise UserError("inpo is not installed as a distribution: run `make setup`") from None
 
 
-commands_game.add_to(app)
-commands_runs.add_to(app)
-app.add_typer(commands_weights.app, name="weights")
-commands_judge.add_to(app)
-app.add_typer(commands_queue.app, name="queue")
+game.add_to(app)
+runs.add_to(app)
+app.add_typer(weights.app, name="weights")
+judge.add_to(app)
+app.add_typer(queue.app, name="queue")
 
 if __name__ == "__main__":
     app()

@@ -6,11 +6,11 @@ from pathlib import Path
 from services.cli.client import Api
 from services.cli.failures import UserError
 from shared.contracts.records import DeadLetter
-from shared.contracts.runs import RunDetail
+from shared.contracts.rest.runs import RunDetail
 from shared.contracts.work import Attempt, Kind, WorkItem
-from shared.store import layout
-from shared.store.artifacts import ArtifactStore, DirectoryStore, read_model
-from shared.store.queue import Depth, Queue, QueueUnavailableError
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import ArtifactStore, DirectoryStore, read_model
+from shared.store.queue.protocol import Depth, Queue, QueueUnavailableError
 
 
 @dataclass(frozen=True, slots=True)

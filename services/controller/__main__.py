@@ -2,15 +2,15 @@
 
 import threading
 
-from services.controller.app import controller_app
+from services.controller.api.app import controller_app
 from services.controller.loop import ReconcileLoop
-from services.controller.runs import RunRepository
+from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
-from shared.runtime.http import serve
+from shared.runtime.http.app import serve
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
-from shared.store.artifacts import DirectoryStore
-from shared.store.redis_queue import RedisQueue
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.queue.redis_queue import RedisQueue
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ import threading
 
 import structlog
 
-from services.controller.actions import perform
-from services.controller.observer import observe
-from services.controller.reconciler import Fail, next_actions
-from services.controller.runs import RunRepository
-from shared.contracts.runs import RunRecord
-from shared.store.queue import Queue, QueueUnavailableError
+from services.controller.reconciling.actions import perform
+from services.controller.reconciling.observer import observe
+from services.controller.reconciling.reconciler import Fail, next_actions
+from services.controller.runs.repository import RunRepository
+from shared.contracts.rest.runs import RunRecord
+from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from shared.runtime.http import HttpSettings
+from shared.runtime.http.app import HttpSettings
 
 
 class ControllerSettings(HttpSettings):

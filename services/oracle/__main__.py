@@ -2,20 +2,20 @@
 
 import threading
 
-from services.oracle.app import oracle_app
-from services.oracle.building import JudgeBuilder
-from services.oracle.desk import ComparisonDesk
-from services.oracle.pool import JudgePool
+from services.oracle.api.app import oracle_app
+from services.oracle.comparisons.board import ComparisonBoard
+from services.oracle.judges.building import JudgeBuilder
+from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.settings import OracleSettings
 from services.oracle.worker import JudgeHandler
-from shared.runtime.http import create_app, serve
+from shared.runtime.http.app import create_app, serve
 from shared.runtime.shutdown import process_ends_with, stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
-from shared.runtime.worker import Limits, Worker
-from shared.store.artifacts import DirectoryStore
-from shared.store.redis_board import RedisBoard, RedisBudget
-from shared.store.redis_queue import RedisQueue
+from shared.runtime.worker.loop import Limits, Worker
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.board.redis_board import RedisBoard, RedisBudget
+from shared.store.queue.redis_queue import RedisQueue
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     configure_logging("oracle", settings.log_level)
     stop = stop_on_signals()
     store, board = DirectoryStore(settings.store_dir), RedisBoard(settings.redis_url)
-    judges = JudgePool(
+    judges = JudgeRegistry(
         JudgeBuilder(settings, store, board, RedisBudget(settings.redis_url)),
         max_judges=settings.oracle_max_judges,
         capacity=settings.oracle_remembered_answers,
@@ -36,9 +36,11 @@ def main() -> None:
         return {"worker": "has ended" if ended.is_set() else None}
 
     answers = settings.oracle_role != "worker"
-    desk = ComparisonDesk(store, board)
+    comparisons = ComparisonBoard(store, board)
     app = (
-        oracle_app(settings, judges, desk, ready=ready) if answers else create_app("INPO oracle", settings, ready=ready)
+        oracle_app(settings, judges, comparisons, ready=ready)
+        if answers
+        else create_app("INPO oracle", settings, ready=ready)
     )
     worker = threading.Thread(
         target=_work, args=(settings, store, judges, stop, ended), name="judge-worker", daemon=True
@@ -53,7 +55,11 @@ def main() -> None:
 
 
 def _work(
-    settings: OracleSettings, store: DirectoryStore, judges: JudgePool, stop: threading.Event, ended: threading.Event
+    settings: OracleSettings,
+    store: DirectoryStore,
+    judges: JudgeRegistry,
+    stop: threading.Event,
+    ended: threading.Event,
 ) -> None:
     with process_ends_with(ended):
         queue = RedisQueue(settings.redis_url, consumer=settings.consumer("oracle"), lease_s=settings.lease_s)

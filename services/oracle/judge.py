@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from shared.contracts.judges import JudgeSpec
-from shared.contracts.judging import JudgeIdentity
 from shared.contracts.records import Message, VerdictStatus
+from shared.contracts.rest.judging import JudgeIdentity
 
 OWN_RULES = "services.oracle.rules."
 MAX_REASON = 1000
@@ -123,8 +123,8 @@ class Judge(Protocol):
 
 _FACTORIES = {
     "rules": "services.oracle.judges.rules",
-    "reward_model": "services.oracle.judges.reward_model",
-    "pair_model": "services.oracle.judges.pair_model",
+    "reward_model": "services.oracle.judges.local.reward_model",
+    "pair_model": "services.oracle.judges.local.pair_model",
 }
 
 
@@ -140,7 +140,9 @@ def build_judge(spec: JudgeSpec, *, device: str = "auto", entry_points: Sequence
         raise JudgeBuildError("entry_point", reason)
     name = _FACTORIES.get(spec.kind)
     if name is None:
-        raise JudgeBuildError("kind", f"{spec.kind} judges are no part of this process; see services.oracle.building")
+        raise JudgeBuildError(
+            "kind", f"{spec.kind} judges are no part of this process; see services.oracle.judges.building"
+        )
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

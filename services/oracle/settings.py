@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from services.oracle.judge import OWN_RULES
-from shared.runtime.http import HttpSettings
+from shared.runtime.http.app import HttpSettings
 
 JudgeKind = Literal["rules", "reward_model", "pair_model"]
 _THIS_MACHINE = ("http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*")

@@ -8,21 +8,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.oracle.asking import StepOracle, UnansweredError, against_reference, select, step_name
-from services.oracle.crossing import compare_all
 from services.oracle.judge import Judge, JudgeChangedError, JudgeUnavailableError
-from services.oracle.pairs import derive_pairs
-from services.oracle.pool import JudgePool
-from services.oracle.reading import evaluation_rollouts, read_rollouts
-from shared.contracts.judging import JudgeIdentity
+from services.oracle.judges.registry import JudgeRegistry
+from services.oracle.shards.all_against_all import compare_all
+from services.oracle.shards.pairs import derive_pairs
+from services.oracle.shards.questions import StepOracle, UnansweredError, against_reference, select, step_name
+from services.oracle.shards.rollouts import evaluation_rollouts, read_rollouts
 from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import PreferencePair, Rollout, Skipped, Verdict
+from shared.contracts.rest.judging import JudgeIdentity
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.telemetry import span
-from shared.runtime.worker import GiveUp, RetryLater
-from shared.store import layout
-from shared.store.artifacts import ArtifactStore, CorruptArtifactError, create_model, read_model
-from shared.store.tables import create_table, read_table
+from shared.runtime.worker.loop import GiveUp, RetryLater
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError, create_model, read_model
+from shared.store.artifacts.tables import create_table, read_table
 
 _LONGEST_PAUSE_S = 60.0
 EXTERNAL = ("http", "pull")
@@ -31,7 +31,7 @@ EXTERNAL = ("http", "pull")
 class JudgeHandler:
     """Handles `judge` items. `retry_pause_s` is the first pause after a failing judge; it doubles each time."""
 
-    def __init__(self, store: ArtifactStore, judges: JudgePool, *, retry_pause_s: float = 1.0) -> None:
+    def __init__(self, store: ArtifactStore, judges: JudgeRegistry, *, retry_pause_s: float = 1.0) -> None:
         self._store = store
         self._judges = judges
         self._retry_pause_s = retry_pause_s

@@ -2,15 +2,15 @@
 
 import threading
 
-from services.policy.app import policy_app
+from services.policy.api.app import policy_app
 from services.policy.building import build_parts, run_loops
 from services.policy.settings import PolicySettings
 from services.policy.worker import GenerateHandler
-from shared.runtime.http import check_exposure, serve
+from shared.runtime.http.app import check_exposure, serve
 from shared.runtime.shutdown import process_ends_with, stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
 
 
 def main() -> None:

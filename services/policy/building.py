@@ -9,23 +9,23 @@ from typing import cast
 
 import structlog
 
-from services.policy.completions import CompletionLimits, Completions
+from services.policy.api.completions import CompletionLimits, Completions
+from services.policy.drawing.prompts import Tokenizer
 from services.policy.engine import Engine, EngineError, Rests
-from services.policy.gate import Gate
-from services.policy.prompts import Tokenizer
 from services.policy.settings import PolicySettings
+from services.policy.swapping.gate import Gate
 from services.policy.worker import GenerateHandler
 from shared.runtime.device_lock import DeviceLock, SharedDevice
 from shared.runtime.entry_points import named
-from shared.runtime.worker import Limits, Worker
-from shared.store.artifacts import DirectoryStore
-from shared.store.redis_queue import RedisQueue
+from shared.runtime.worker.loop import Limits, Worker
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.queue.redis_queue import RedisQueue
 
 log = structlog.get_logger(__name__)
 
 ENGINES = {
-    "transformers": "services.policy.transformers_engine:TransformersEngine",
-    "vllm": "services.policy.vllm.engine:VllmEngine",
+    "transformers": "services.policy.engines.transformers.engine:TransformersEngine",
+    "vllm": "services.policy.engines.vllm.engine:VllmEngine",
 }
 
 

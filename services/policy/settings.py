@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.runtime.http import HttpSettings
+from shared.runtime.http.app import HttpSettings
 
 
 class PolicySettings(HttpSettings):
@@ -18,7 +18,7 @@ class PolicySettings(HttpSettings):
         "settings, it returns the engine.",
     )
     tokenizer: str = Field(
-        default="services.policy.hf_tokenizer:HfTokenizer",
+        default="services.policy.drawing.hf_tokenizer:HfTokenizer",
         description="`module:callable`; called with a weights directory, it returns its tokenizer.",
     )
     device: str = Field(default="auto", description="`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.")

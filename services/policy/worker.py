@@ -6,18 +6,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from services.policy.drawing import Drawing, Drawn, RenderedPrompt, SamplingPlan
+from services.policy.drawing.prompts import Renderer, Tokenizer, prompt_limit
+from services.policy.drawing.sampling_policy import Drawing, Drawn, RenderedPrompt, SamplingPlan
 from services.policy.engine import EngineUnavailableError
-from services.policy.gate import Gate
-from services.policy.prompts import Renderer, Tokenizer, prompt_limit
+from services.policy.swapping.gate import Gate
 from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import Prompt, Rollout, Skipped
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.telemetry import span
-from shared.runtime.worker import RetryLater
-from shared.store import layout
-from shared.store.artifacts import CorruptArtifactError, DirectoryStore
-from shared.store.tables import create_table, read_skipped, read_table
+from shared.runtime.worker.loop import RetryLater
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore
+from shared.store.artifacts.tables import create_table, read_skipped, read_table
 
 AWAY_PAUSE_S = 2.0
 

@@ -5,8 +5,8 @@ from typing import cast
 
 from services.trainer.settings import TrainerSettings
 from shared.runtime.entry_points import named
-from shared.runtime.worker import Handler
-from shared.store.artifacts import DirectoryStore
+from shared.runtime.worker.loop import Handler
+from shared.store.artifacts.store import DirectoryStore
 
 
 def build_handler(settings: TrainerSettings, store: DirectoryStore) -> Handler:

@@ -8,28 +8,29 @@ from typing import Any, Protocol
 
 import torch
 
-from services.trainer.bench import Bench, Summary, scored, summary
-from services.trainer.checkpoints import Workspace
-from services.trainer.group import ProcessGroup
-from services.trainer.importing import import_model
-from services.trainer.log_probs import Compute
-from services.trainer.models import Policies
-from services.trainer.publishing import announce
+from services.trainer.checkpoints.workspace import Workspace
+from services.trainer.devices import device_named, dtype_of
+from services.trainer.forward.log_probs import Compute
+from services.trainer.optimisation.strategies import recompute_activations
+from services.trainer.optimisation.strategies.single import SingleProcess
+from services.trainer.processes.group import ProcessGroup
 from services.trainer.settings import TrainerSettings
-from services.trainer.strategies import recompute_activations
-from services.trainer.strategies.single import SingleProcess
+from services.trainer.steps import StepRunner, Summary, scored, summary
+from services.trainer.weights.importing import import_model
+from services.trainer.weights.models import Policies
+from services.trainer.weights.publishing import announce
 from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import PublishedWeights
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.device_lock import DeviceLock
 from shared.runtime.telemetry import span
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore, read_model
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, read_model
 
 
-class Works(Protocol):
-    """Who trains and scores: `Bench` in this process, or `ProcessGroup` in others."""
+class Runner(Protocol):
+    """Who trains and scores: `StepRunner` in this process, or `ProcessGroup` in others."""
 
     def train(self, item: WorkItem, plan: HalfStepPlan) -> Summary:
         """The step's `weights.json` is durable when this returns."""
@@ -52,14 +53,14 @@ class TrainHandler:
             torch.set_num_threads(settings.trainer_num_threads)
         self._store = store
         self._lock = DeviceLock(settings.device_lock)
-        self._works: Works
+        self._runner: Runner
         if settings.trainer_strategy == "single":
             self._device = device_named(settings.trainer_device)
-            self._works = in_this_process(store, settings, self._device)
+            self._runner = in_this_process(store, settings, self._device)
         else:
             # The devices are the group's while it lives, and nobody's between two items.
             self._device = torch.device("cpu")
-            self._works = ProcessGroup(store, settings)
+            self._runner = ProcessGroup(store, settings)
 
     def __call__(self, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
         """What the live events show of the step's result."""
@@ -77,8 +78,8 @@ class TrainHandler:
             return self._import(item, plan)
         with self._lock.held():
             if isinstance(plan, EvaluationPlan):
-                return self._works.score(item, plan)
-            return self._works.train(item, plan)
+                return self._runner.score(item, plan)
+            return self._runner.train(item, plan)
 
     def _import(self, item: WorkItem, plan: BasePlan) -> Summary:
         with span("publish", run=item.run, step=item.step):
@@ -87,7 +88,7 @@ class TrainHandler:
         return summary(published, adopted=published.version != version)
 
 
-def in_this_process(store: DirectoryStore, settings: TrainerSettings, device: torch.device) -> Bench:
+def in_this_process(store: DirectoryStore, settings: TrainerSettings, device: torch.device) -> StepRunner:
     """One process, one device, which keeps its models from one item to the next."""
     policies = Policies(store, device)
 
@@ -97,16 +98,4 @@ def in_this_process(store: DirectoryStore, settings: TrainerSettings, device: to
         return SingleProcess(model, spec)
 
     compute = Compute(device, dtype_of(settings))
-    return Bench(store, compute, policies, strategy, Workspace, keep=policies.keep)
-
-
-def dtype_of(settings: TrainerSettings) -> torch.dtype:
-    """What forward and backward compute in."""
-    return torch.bfloat16 if settings.trainer_dtype == "bfloat16" else torch.float32
-
-
-def device_named(name: str) -> torch.device:
-    """The device of the setting `trainer_device`."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    return StepRunner(store, compute, policies, strategy, Workspace, keep=policies.keep)

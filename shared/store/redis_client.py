@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ResponseError
 from redis.retry import Retry
 
-from shared.store.queue import QueueUnavailableError
+from shared.store.queue.protocol import QueueUnavailableError
 
 SOCKET_TIMEOUT_S = 10.0
 # Redis is up and refuses: its disk is full, its memory is full, or it is a replica that waits to be promoted.

@@ -15,17 +15,27 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 LEAN = {
-    "controller": ["services.controller.app", "services.controller.__main__"],
+    "controller": ["services.controller.api.app", "services.controller.__main__"],
     "oracle": [
-        "services.oracle.app",
+        "services.oracle.api.app",
         "services.oracle.worker",
         "services.oracle.__main__",
-        "services.oracle.judges.http",
+        "services.oracle.judges.http.judge",
         "services.oracle.judges.pull",
     ],
-    "policy": ["services.policy.app", "services.policy.worker", "services.policy.__main__"],
-    "launcher": ["services.cli.main", "services.cli.up", "services.cli.watching", "services.cli.validating"],
-    "shared": ["shared.contracts.spec", "shared.store.redis_queue", "shared.store.memory", "shared.runtime.worker"],
+    "policy": ["services.policy.api.app", "services.policy.worker", "services.policy.__main__"],
+    "launcher": [
+        "services.cli.main",
+        "services.cli.launcher.up",
+        "services.cli.views.watching",
+        "services.cli.specs.validating",
+    ],
+    "shared": [
+        "shared.contracts.spec",
+        "shared.store.queue.redis_queue",
+        "shared.store.queue.memory",
+        "shared.runtime.worker.loop",
+    ],
 }
 
 

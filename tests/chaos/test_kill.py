@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from services.cli.up import RunningSystem, running_system
+from services.cli.launcher.up import RunningSystem, running_system
 from shared.contracts.records import Rollout
-from shared.store.tables import decode
+from shared.store.artifacts.tables import decode
 from tests.support.stub_system import create_run, ended_run, stub_system
 from tests.support.waiting import wait_until
 

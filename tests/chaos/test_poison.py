@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.up import RunningSystem, running_system
+from services.cli.launcher.up import RunningSystem, running_system
 from tests.support.stub_system import create_run, ended_run, stub_system
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(300), pytest.mark.xdist_group("poison")]

@@ -10,8 +10,8 @@ import pytest
 
 from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import Commit, PublishedWeights
-from shared.store import layout
-from shared.store.artifacts import read_model
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import read_model
 from tests.support.simulation import ONE_HALF_STEP, TWO_HALF_STEPS, TWO_PASSES, Simulation, small_spec
 
 NUM_SCHEDULES = 2_000

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.records import DeadLetter
-from shared.store import layout
-from shared.store.artifacts import read_model
-from shared.store.redis_queue import RedisQueue
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import read_model
+from shared.store.queue.redis_queue import RedisQueue
 from tests.support.queues import RedisBench, claim_now
 from tests.support.redis_server import RedisServer
 from tests.support.toy_pool import ToyPool

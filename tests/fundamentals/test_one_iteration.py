@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from services.controller.actions import perform
-from services.controller.observer import observe
-from services.controller.reconciler import Commit, PlanHalfStep, Submit, next_actions
-from services.controller.runs import RunRepository
+from services.controller.reconciling.actions import perform
+from services.controller.reconciling.observer import observe
+from services.controller.reconciling.reconciler import Commit, PlanHalfStep, Submit, next_actions
+from services.controller.runs.repository import RunRepository
 from services.oracle.judge import build_judge
-from services.oracle.pool import JudgePool
+from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.worker import JudgeHandler
-from services.policy.gate import Gate
-from services.policy.hf_tokenizer import HfTokenizer
+from services.policy.drawing.hf_tokenizer import HfTokenizer
+from services.policy.engines.transformers.engine import TransformersEngine
 from services.policy.settings import PolicySettings
-from services.policy.transformers_engine import TransformersEngine
+from services.policy.swapping.gate import Gate
 from services.policy.worker import GenerateHandler
 from services.trainer.settings import TrainerSettings
 from services.trainer.worker import TrainHandler
@@ -30,10 +30,10 @@ from shared.contracts import records
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.records import PreferencePair, PublishedWeights, Rollout
 from shared.contracts.work import Attempt, Event, WorkItem
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore, read_model
-from shared.store.memory import MemoryQueue
-from shared.store.tables import read_table
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, read_model
+from shared.store.artifacts.tables import read_table
+from shared.store.queue.memory import MemoryQueue
 from tests.support.data import ROOT
 from tests.support.specs import a_spec
 from tests.support.tiny_models import make_model
@@ -48,7 +48,7 @@ def test_a_prompt_walks_nine_hops_to_new_weights(tmp_path: Path) -> None:
     engine = TransformersEngine(PolicySettings(num_threads=1))
     gate = Gate(engine, lambda version: store.path(version.directory))
     generate = GenerateHandler(store, gate, HfTokenizer)
-    judge = JudgeHandler(store, JudgePool(partial(build_judge, device="cpu", entry_points=["tests.support."])))
+    judge = JudgeHandler(store, JudgeRegistry(partial(build_judge, device="cpu", entry_points=["tests.support."])))
     train = TrainHandler(store, TrainerSettings(trainer_num_threads=1))
 
     # 1. The spec becomes a run: run.json and its prompts.

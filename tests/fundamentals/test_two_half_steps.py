@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from services.controller.actions import perform
-from services.controller.observer import observe
-from services.controller.reconciler import Action, Commit, PlanHalfStep, Submit, next_actions
-from services.controller.runs import RunRepository
+from services.controller.reconciling.actions import perform
+from services.controller.reconciling.observer import observe
+from services.controller.reconciling.reconciler import Action, Commit, PlanHalfStep, Submit, next_actions
+from services.controller.runs.repository import RunRepository
 from services.oracle.judge import build_judge
-from services.oracle.pool import JudgePool
+from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.worker import JudgeHandler
-from services.policy.gate import Gate
-from services.policy.hf_tokenizer import HfTokenizer
+from services.policy.drawing.hf_tokenizer import HfTokenizer
+from services.policy.engines.transformers.engine import TransformersEngine
 from services.policy.settings import PolicySettings
-from services.policy.transformers_engine import TransformersEngine
+from services.policy.swapping.gate import Gate
 from services.policy.worker import GenerateHandler
 from services.trainer.settings import TrainerSettings
 from services.trainer.worker import TrainHandler
@@ -24,10 +24,10 @@ from shared.contracts import records
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.records import PublishedWeights, Rollout
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore, read_model
-from shared.store.memory import MemoryQueue
-from shared.store.tables import read_table
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, read_model
+from shared.store.artifacts.tables import read_table
+from shared.store.queue.memory import MemoryQueue
 from tests.support.specs import a_spec
 from tests.support.tiny_models import make_model
 
@@ -43,7 +43,7 @@ class ByHand:
         self.queue = MemoryQueue(lambda: 0.0, lease_s=30.0)
         self.engine = TransformersEngine(PolicySettings(num_threads=1))
         gate = Gate(self.engine, lambda version: self.store.path(version.directory))
-        judges = JudgePool(partial(build_judge, device="cpu", entry_points=["tests.support."]))
+        judges = JudgeRegistry(partial(build_judge, device="cpu", entry_points=["tests.support."]))
         self.handlers: dict[Kind, Callable[[WorkItem, Attempt], object]] = {
             "generate": GenerateHandler(self.store, gate, HfTokenizer),
             "judge": JudgeHandler(self.store, judges),

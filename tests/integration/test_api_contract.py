@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from services.controller.app import controller_app
+from services.controller.api.app import controller_app
 from services.controller.loop import ReconcileLoop
-from services.controller.runs import RunRepository
+from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
-from services.oracle.app import oracle_app
-from services.oracle.desk import ComparisonDesk
+from services.oracle.api.app import oracle_app
+from services.oracle.comparisons.board import ComparisonBoard
 from services.oracle.judge import build_judge
-from services.oracle.pool import JudgePool
+from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.settings import OracleSettings
-from services.policy.app import policy_app
+from services.policy.api.app import policy_app
 from services.policy.building import build_parts
 from services.policy.settings import PolicySettings
-from shared.contracts.judging import OpenComparison
 from shared.contracts.records import Message
-from shared.store import layout, promotions
-from shared.store.artifacts import DirectoryStore, create_model
-from shared.store.memory import MemoryQueue
-from shared.store.memory_board import MemoryBoard
+from shared.contracts.rest.judging import OpenComparison
+from shared.store.artifacts import layout, promotions
+from shared.store.artifacts.store import DirectoryStore, create_model
+from shared.store.board.memory_board import MemoryBoard
+from shared.store.queue.memory import MemoryQueue
 from tests.support.contract import Fuzzing, fuzz
 from tests.support.published import a_stored_run, commit_weights, weights_without_a_model
 from tests.support.served import served
@@ -48,7 +48,7 @@ def a_controller(folder: Path, **settings: Any) -> tuple[FastAPI, Known]:
 def an_oracle(folder: Path, **settings: Any) -> tuple[FastAPI, Known]:
     """That may import the tests' rules, and has one comparison open for a judge that fetches its questions."""
     allowed = ("tests.support.",)
-    pool = JudgePool(partial(build_judge, entry_points=list(allowed)))
+    pool = JudgeRegistry(partial(build_judge, entry_points=list(allowed)))
     store, board = DirectoryStore(folder / "store"), MemoryBoard(lambda: 0.0)
     identity = "5f" * 32
     asked = OpenComparison(
@@ -62,7 +62,7 @@ def an_oracle(folder: Path, **settings: Any) -> tuple[FastAPI, Known]:
     create_model(store, layout.comparison(identity), asked)
     board.put("anna@1", [identity])
     chosen = OracleSettings(oracle_entry_points=allowed, store_dir=folder, **settings)
-    return oracle_app(chosen, pool, ComparisonDesk(store, board)), {"comparison_id": identity}
+    return oracle_app(chosen, pool, ComparisonBoard(store, board)), {"comparison_id": identity}
 
 
 def a_policy(folder: Path, **settings: Any) -> tuple[FastAPI, Known]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.demo import run_demo
-from services.cli.up_vllm import Engine
+from services.cli.demo.run import run_demo
+from services.cli.launcher.vllm import Engine
 from tests.support.vllm_server import require_vllm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

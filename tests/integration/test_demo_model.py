@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from services.cli.demo_model import STYLE_SHARES, DemoModel, demo_model
-from services.cli.demo_report import Measure, exact_game
+from services.cli.demo.model import STYLE_SHARES, DemoModel, demo_model
+from services.cli.demo.report import Measure, exact_game
 from services.oracle.rules import styles
-from services.policy.hf_tokenizer import HfTokenizer
+from services.policy.drawing.hf_tokenizer import HfTokenizer
 
 pytestmark = pytest.mark.slow
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from services.trainer.checkpoints import Workspace
-from services.trainer.iteration import Iteration
-from services.trainer.log_probs import Compute
-from services.trainer.models import Policies
-from services.trainer.pairs import read_pairs
-from services.trainer.strategies.single import SingleProcess
+from services.trainer.checkpoints.workspace import Workspace
+from services.trainer.forward.log_probs import Compute
+from services.trainer.optimisation.iteration import Iteration
+from services.trainer.optimisation.pairs import read_pairs
+from services.trainer.optimisation.strategies.single import SingleProcess
+from services.trainer.weights.models import Policies
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import WorkItem
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
 from tests.support import tiny_models
 from tests.support.data import ROOT
 from tests.support.distributed_cases import Case, Seen, seen_in

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from services.cli.client import Api
-from services.cli.up import running_system
+from services.cli.launcher.up import running_system
 from tests.support.specs import a_spec_body
 from tests.support.stub_system import RULE, ended_run, stub_system
 

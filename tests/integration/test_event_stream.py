@@ -10,14 +10,14 @@ import httpx
 import pytest
 import redis
 
-from services.controller import events
-from services.controller.app import controller_app
+from services.controller.api import events
+from services.controller.api.app import controller_app
 from services.controller.loop import ReconcileLoop
-from services.controller.runs import RunRepository
+from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.contracts.work import Event
-from shared.store.artifacts import DirectoryStore
-from shared.store.redis_queue import EVENTS, RedisQueue
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.queue.redis_queue import EVENTS, RedisQueue
 from tests.support.published import a_stored_run
 from tests.support.served import served
 

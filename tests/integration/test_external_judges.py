@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from services.cli.redis_server import free_port
-from services.cli.up import RunningSystem, running_system
+from services.cli.launcher.redis_server import free_port
+from services.cli.launcher.up import RunningSystem, running_system
 from shared.contracts.records import Rollout, Verdict
-from shared.store.artifacts import DirectoryStore
-from shared.store.redis_queue import RedisQueue
-from shared.store.tables import read_table
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.tables import read_table
+from shared.store.queue.redis_queue import RedisQueue
 from tests.support.data import ROOT
 from tests.support.stub_system import create_run, ended_run, stub_system
 from tests.support.waiting import wait_until

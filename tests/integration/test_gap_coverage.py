@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proof.gap_coverage import POLICIES, TAUS, GapCoverage, gap_coverage
-from services.cli.demo_model import demo_model
+from services.cli.demo.model import demo_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -6,14 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from services.cli.demo_model import demo_model
-from services.cli.up import RunningSystem, UpOptions, running_system
+from services.cli.demo.model import demo_model
+from services.cli.launcher.up import RunningSystem, UpOptions, running_system
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.records import Commit, PublishedWeights, Rollout, Verdict
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore, read_model
-from shared.store.tables import read_table
-from shared.store.weights import read_manifest, verify
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, read_model
+from shared.store.artifacts.tables import read_table
+from shared.store.weights.directories import read_manifest, verify
 from tests.support.stub_system import ended_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("half_steps")]

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from services.policy.engine import GenerationRequest, Sampling, SwapRefusedError
-from services.policy.gate import Gate
+from services.policy.engines.transformers.engine import TransformersEngine
 from services.policy.settings import PolicySettings
-from services.policy.transformers_engine import TransformersEngine
+from services.policy.swapping.gate import Gate
 from shared.contracts.weights import Canary, WeightVersion
-from shared.store import weights
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.weights import directories
 from tests.support import broken_weights, tiny_models
 from tests.support.broken_weights import broken_version, edited
 from tests.support.tiny_models import BOS
@@ -171,13 +171,13 @@ def test_a_wide_tolerance_does_not_let_the_old_weights_pass(store: DirectoryStor
     model = tiny_models.make_model(tmp_path / "model", seed=1)
 
     def shift_canary(path: Path) -> None:
-        canary = weights.read_canary(path)
+        canary = directories.read_canary(path)
         shifted = Canary(
             sequences=canary.sequences,
             log_probs=[[value + 0.4 for value in row] for row in canary.log_probs],
             parent_log_probs=[[value - 0.2 for value in row] for row in canary.log_probs],
         )
-        (path / weights.CANARY).write_text(shifted.model_dump_json())
+        (path / directories.CANARY).write_text(shifted.model_dump_json())
 
     old = tiny_models.publish(store, "run", 0, model)
     with pytest.raises(SwapRefusedError, match="old log-probs"):

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from services.cli.failures import StartError
-from services.cli.redis_server import answers_ping
-from services.cli.up import SERVICES, RunningSystem, running_system, whereabouts
+from services.cli.launcher.redis_server import answers_ping
+from services.cli.launcher.up import SERVICES, RunningSystem, running_system, whereabouts
 from tests.support.stub_launcher import stub_options
 from tests.support.waiting import wait_until
 

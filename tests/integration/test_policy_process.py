@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 
-from services.cli.redis_server import free_port
-from shared.store import promotions
-from shared.store.artifacts import DirectoryStore
+from services.cli.launcher.redis_server import free_port
+from shared.store.artifacts import promotions
+from shared.store.artifacts.store import DirectoryStore
 from tests.support.published import weights_without_a_model
 from tests.support.waiting import wait_until
 

@@ -8,16 +8,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from services.controller.app import controller_app
+from services.controller.api.app import controller_app
 from services.controller.loop import ReconcileLoop
-from services.controller.runs import RunRepository
+from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
-from services.policy.app import policy_app
+from services.policy.api.app import policy_app
 from services.policy.building import Parts, build_parts
 from services.policy.settings import PolicySettings
 from shared.contracts.weights import WeightVersion
-from shared.store.artifacts import DirectoryStore
-from shared.store.memory import MemoryQueue
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.queue.memory import MemoryQueue
 from tests.support import tiny_models
 from tests.support.published import a_stored_run, commit_weights
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from shared.contracts.work import Event
-from shared.store.queue import MAX_TRIES, Wait
-from shared.store.redis_queue import KINDS
+from shared.store.queue.protocol import MAX_TRIES, Wait
+from shared.store.queue.redis_queue import KINDS
 from tests.support.queues import MemoryBench, QueueBench, RedisBench, claim_at_last, claim_now
 from tests.support.redis_server import RedisServer
 from tests.support.work import RUN, done, work_item

@@ -9,9 +9,9 @@ from services.policy.settings import PolicySettings
 from shared.contracts.records import Rollout
 from shared.contracts.spec import SamplingSpec
 from shared.contracts.work import Attempt
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore
-from shared.store.tables import read_skipped, read_table
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.tables import read_skipped, read_table
 from tests.support import tiny_models
 from tests.support.data import outside_data
 from tests.support.sampling_plans import generate_item, put_half_step, put_prompts

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from services.cli.redis_server import free_port
+from services.cli.launcher.redis_server import free_port
 from shared.contracts.work import Event, WorkItem
-from shared.store.queue import Queue, QueueUnavailableError
-from shared.store.redis_queue import RedisQueue
+from shared.store.queue.protocol import Queue, QueueUnavailableError
+from shared.store.queue.redis_queue import RedisQueue
 from tests.support.queues import age_leases, claim_now
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until

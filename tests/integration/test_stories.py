@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from services.cli.client import Api
-from services.cli.specs import load_spec
-from services.cli.up import UpOptions, running_system
-from services.cli.up_vllm import Engine, VllmOptions
-from services.cli.watching import ENDED
+from services.cli.launcher.up import UpOptions, running_system
+from services.cli.launcher.vllm import Engine, VllmOptions
+from services.cli.specs.files import load_spec
+from services.cli.views.watching import ENDED
 from tests.support.data import ROOT, outside_data
 from tests.support.vllm_server import require_vllm
 from tests.support.waiting import wait_until

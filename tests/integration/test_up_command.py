@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from services.cli.client import Api
-from services.cli.redis_server import free_port
-from services.cli.up import Whereabouts, whereabouts
+from services.cli.launcher.redis_server import free_port
+from services.cli.launcher.up import Whereabouts, whereabouts
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from services.policy.engine import Completion, EngineError, GenerationRequest, Sampling, SwapRefusedError
-from services.policy.gate import Gate
-from services.policy.vllm.engine import VllmEngine
+from services.policy.engines.vllm.engine import VllmEngine
+from services.policy.swapping.gate import Gate
 from shared.contracts.weights import WeightVersion
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
 from tests.support import broken_weights, tiny_models
 from tests.support.broken_weights import broken_version, edited
 from tests.support.tiny_models import BOS, EOS

@@ -8,11 +8,11 @@ import psutil
 import pytest
 
 from services.cli.client import Api
-from services.cli.demo import demo_spec
-from services.cli.demo_model import demo_model
-from services.cli.up import RunningSystem, UpOptions, running_system
-from services.cli.up_vllm import VLLM, VllmOptions, healthy
-from services.cli.watching import ENDED
+from services.cli.demo.model import demo_model
+from services.cli.demo.run import demo_spec
+from services.cli.launcher.up import RunningSystem, UpOptions, running_system
+from services.cli.launcher.vllm import VLLM, VllmOptions, healthy
+from services.cli.views.watching import ENDED
 from tests.support.vllm_server import START_S, require_vllm
 from tests.support.waiting import wait_until
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.cli.game_views import parse_entry
+from services.cli.game.views import parse_entry
 from shared.inpo.games import FiniteGame, Vector, softmax, trajectory
 from tests.support.games import REFERENCE, a_certain_cycle, a_cycle, the_published_random_game
 

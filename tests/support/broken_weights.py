@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from shared.contracts.weights import WeightVersion
-from shared.store import weights
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.weights import directories
 from tests.support import tiny_models
 
 Tensors = dict[str, torch.Tensor]
@@ -23,9 +23,9 @@ def broken_version(
 ) -> WeightVersion:
     """A version of the model with `break_it` done to its directory, published as if the trainer had made it."""
     good = tiny_models.publish(store, "run", 1, model, parent=parent)
-    key, path = weights.begin(store, "run", 1)
+    key, path = directories.begin(store, "run", 1)
     shutil.copytree(store.path(good.directory), path, dirs_exist_ok=True)
-    (path / weights.MANIFEST).unlink()
+    (path / directories.MANIFEST).unlink()
     break_it(path)
     return tiny_models.finish(store, "run", 1, key, parent)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from services.cli.client import Api
 from shared.contracts.records import Commit, Estimate, EvaluationResult, Sample
-from shared.contracts.runs import IterationView, Progress, RunDetail, RunState
+from shared.contracts.rest.runs import IterationView, Progress, RunDetail, RunState
 from shared.contracts.weights import Promotion, WeightVersion
 from tests.support.specs import a_spec
 

@@ -19,22 +19,22 @@ from torch import distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from services.trainer.checkpoints import Checkpoints
+from services.trainer.checkpoints.workspace import Checkpoints
 from services.trainer.errors import TrainingDivergedError
-from services.trainer.group_bench import make_bench
-from services.trainer.iteration import Iteration, train
-from services.trainer.log_probs import canary_log_probs
-from services.trainer.pairs import read_pairs
+from services.trainer.forward.log_probs import canary_log_probs
+from services.trainer.optimisation.iteration import Iteration, train
+from services.trainer.optimisation.pairs import read_pairs
+from services.trainer.optimisation.scoring import score
+from services.trainer.optimisation.strategies import MakeStrategy, Strategy
+from services.trainer.optimisation.strategies.fsdp2 import decoder_layers
+from services.trainer.processes.rank_runner import make_runner
 from services.trainer.ranks import Ranks
-from services.trainer.scoring import score
 from services.trainer.settings import TrainerSettings
-from services.trainer.strategies import MakeStrategy, Strategy
-from services.trainer.strategies.fsdp2 import decoder_layers
 from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import WorkItem
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore
 from tests.support import tiny_models
 
 CPU = torch.device("cpu")
@@ -174,7 +174,7 @@ def main() -> None:
 def run_case(store: DirectoryStore, case: Case, ranks: Ranks) -> dict[str, Any] | None:
     """One case on this rank."""
     settings = TrainerSettings(trainer_device="cpu", trainer_num_processes=ranks.num, **case.settings)
-    bench = make_bench(store, settings, ranks, CPU)
+    bench = make_runner(store, settings, ranks, CPU)
     item = WorkItem(kind="train", run=case.run, step=case.step)
     plan = PLAN.validate_json(store.read(layout.plan(item.step)))
     if isinstance(plan, EvaluationPlan):

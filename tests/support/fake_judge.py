@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from services.oracle.judge import Comparison, Opinion, abstention, failure, opinion
-from shared.contracts.judging import JudgeIdentity
+from shared.contracts.rest.judging import JudgeIdentity
 
 
 class FakeJudge:

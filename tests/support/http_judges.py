@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 
 from services.oracle.judge import Comparison, Judge
-from services.oracle.judges.http import HttpAccess, build
+from services.oracle.judges.http.judge import HttpAccess, build
 from shared.contracts.judges import HttpJudge
 from shared.contracts.records import Message
-from shared.store.artifacts import ArtifactStore
-from shared.store.memory import ManualClock
-from shared.store.memory_board import MemoryBudget
+from shared.store.artifacts.store import ArtifactStore
+from shared.store.board.memory_board import MemoryBudget
+from shared.store.queue.memory import ManualClock
 
 URL = "http://127.0.0.1:9000/v1/judgments"
 IDENTITY = {"id": "shorter", "revision": "1"}

@@ -9,9 +9,9 @@ from shared.contracts.records import Message, Rollout
 from shared.contracts.spec import OracleSpec, SamplingSpec, SelectionSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import WorkItem
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore, create_model
-from shared.store.tables import create_table
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, create_model
+from shared.store.artifacts.tables import create_table
 
 RUN = "run-1"
 RESPONSES = (("a", "bb", "ccc", "dddd"), ("eeee", "fff", "gg", "h"))

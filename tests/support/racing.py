@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
 
 
 def race(root: Path, name: str, num_keys: int) -> list[int]:

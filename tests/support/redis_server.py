@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from services.cli.redis_server import answers_ping, find_redis_server, free_port, redis_arguments
+from services.cli.launcher.redis_server import answers_ping, find_redis_server, free_port, redis_arguments
 from tests.support.waiting import wait_until
 
 

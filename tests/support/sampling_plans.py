@@ -8,9 +8,9 @@ from shared.contracts.records import Message, Prompt
 from shared.contracts.spec import OracleSpec, SamplingSpec, SelectionSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import WorkItem
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore, create_model
-from shared.store.tables import create_table
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, create_model
+from shared.store.artifacts.tables import create_table
 
 ORACLE = OracleSpec(judge=RulesJudge(entry_point="tests.support.rules:longer_is_better"))
 

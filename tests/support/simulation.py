@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from services.controller.actions import perform
-from services.controller.observer import observe
-from services.controller.reconciler import next_actions
-from services.controller.runs import RunRepository
+from services.controller.reconciling.actions import perform
+from services.controller.reconciling.observer import observe
+from services.controller.reconciling.reconciler import next_actions
+from services.controller.runs.repository import RunRepository
 from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import (
     Message,
@@ -25,16 +25,17 @@ from shared.contracts.records import (
     Rollout,
     Verdict,
 )
-from shared.contracts.runs import RunRecord
+from shared.contracts.rest.runs import RunRecord
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion, label
 from shared.contracts.work import Attempt, Kind, WorkItem
 from shared.inpo.seeds import seed_of
-from shared.runtime.worker import Limits, Worker
-from shared.store import layout
-from shared.store.artifacts import create_model
-from shared.store.memory import MemoryQueue, MemoryStore
-from shared.store.tables import create_table, encode, read_table
+from shared.runtime.worker.loop import Limits, Worker
+from shared.store.artifacts import layout
+from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.store import create_model
+from shared.store.artifacts.tables import create_table, encode, read_table
+from shared.store.queue.memory import MemoryQueue
 from tests.support.specs import a_spec
 
 LEASE_S = 3.0

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.cli.up import SERVICES, UpOptions, running_system
+from services.cli.launcher.up import SERVICES, UpOptions, running_system
 
 
 def stub_options(orphan: Path | None = None) -> UpOptions:

@@ -62,7 +62,7 @@ def _swallow(prompt: bytes) -> None:
 
 
 class StubTokenizer:
-    """See `services.policy.prompts.Tokenizer`: one token a byte."""
+    """See `services.policy.drawing.prompts.Tokenizer`: one token a byte."""
 
     has_chat_template = False
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from services.cli.up import RunningSystem, UpOptions
+from services.cli.launcher.up import RunningSystem, UpOptions
 from tests.support.specs import a_spec_body
 from tests.support.waiting import wait_until
 

@@ -7,10 +7,10 @@ from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan
 from shared.contracts.records import PublishedWeights, ReferenceScores, Rollout
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Attempt, WorkItem
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore, create_model
-from shared.store.tables import read_table
-from shared.store.weights import begin, finish
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, create_model
+from shared.store.artifacts.tables import read_table
+from shared.store.weights.directories import begin, finish
 
 
 class StubTrainer:

@@ -15,8 +15,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from shared.contracts.weights import Canary, WeightVersion
-from shared.store import weights
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.weights import directories
 
 PAD, BOS, EOS = 0, 1, 2
 VOCAB_SIZE = 259
@@ -99,12 +99,12 @@ def publish(
 
     `parent` must be in the store; without one the canary's old and new log-probs are the same.
     """
-    key, path = weights.begin(store, run, number)
+    key, path = directories.begin(store, run, number)
     shutil.copytree(model_directory, path, dirs_exist_ok=True)
     new = direct_log_probs(model_directory, CANARY_SEQUENCES)
     old = new if parent is None else direct_log_probs(store.path(parent.directory), CANARY_SEQUENCES)
     canary = Canary(sequences=CANARY_SEQUENCES, log_probs=new, parent_log_probs=old)
-    (path / weights.CANARY).write_text(canary.model_dump_json())
+    (path / directories.CANARY).write_text(canary.model_dump_json())
     return finish(store, run, number, key, parent)
 
 
@@ -113,7 +113,7 @@ def finish(
 ) -> WeightVersion:
     """Write the manifest over whatever the directory holds: also over files that a test has broken."""
     digest = None if parent is None else parent.digest
-    return weights.finish(store, run, key, number=number, parent=digest, num_parameters=0)
+    return directories.finish(store, run, key, number=number, parent=digest, num_parameters=0)
 
 
 def direct_log_probs(model_directory: Path, sequences: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -13,9 +13,9 @@ from shared.contracts.spec import SamplingSpec, SelectionSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Attempt, WorkItem
 from shared.inpo.plan import LossName
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore, create_model
-from shared.store.tables import create_table
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, create_model
+from shared.store.artifacts.tables import create_table
 from tests.support import tiny_models
 from tests.support.sampling_plans import ORACLE
 

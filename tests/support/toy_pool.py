@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
 from tests.support.data import ROOT
 
 

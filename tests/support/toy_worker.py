@@ -16,9 +16,9 @@ from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.settings import Settings
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
-from shared.runtime.worker import Limits, Worker
-from shared.store.artifacts import DirectoryStore
-from shared.store.redis_queue import RedisQueue
+from shared.runtime.worker.loop import Limits, Worker
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.queue.redis_queue import RedisQueue
 
 
 class ToyHandler:

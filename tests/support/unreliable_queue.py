@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
-from shared.store.memory import ManualClock, MemoryQueue
-from shared.store.queue import Claim, QueueUnavailableError
+from shared.store.queue.memory import ManualClock, MemoryQueue
+from shared.store.queue.protocol import Claim, QueueUnavailableError
 
 
 class UnreliableQueue(MemoryQueue):

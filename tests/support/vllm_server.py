@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.redis_server import free_port
-from services.cli.supervisor import Supervisor
-from services.cli.up_vllm import VllmOptions, healthy, vllm_server
+from services.cli.launcher.redis_server import free_port
+from services.cli.launcher.supervisor import Supervisor
+from services.cli.launcher.vllm import VllmOptions, healthy, vllm_server
+from services.policy.engines.vllm.serving import ServingError, vllm_python
 from services.policy.settings import PolicySettings
-from services.policy.vllm.serving import ServingError, vllm_python
 from tests.support.data import ROOT
 from tests.support.waiting import wait_until
 

@@ -1,7 +1,7 @@
 """Work items of a run that nobody made."""
 
 from shared.contracts.work import Event, Kind, WorkItem
-from shared.store import layout
+from shared.store.artifacts import layout
 
 RUN = "toy-0001"
 STEP = layout.half_step(RUN, 1, 1)

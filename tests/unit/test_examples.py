@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.specs import load_spec
-from services.controller.checks import check_models
-from services.controller.prompts import load_prompts
+from services.cli.specs.files import load_spec
+from services.controller.prompts.loading import load_prompts
+from services.controller.runs.checks import check_models
 from shared.contracts.spec import RunSpec
 from tests.support.data import ROOT, outside_data
 

@@ -1,1 +1,1 @@
-"""One module a kind of judge, loaded by name; each has `build(spec, device) -> Judge`."""
+"""Who answers comparisons: a module or folder a kind of judge, loaded by name, each with `build(spec, device)`."""

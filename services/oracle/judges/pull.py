@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from services.oracle.judge import Comparison, JudgeUnavailableError, Opinion, failure
-from services.oracle.keeping import NUM_WRITERS, Keep
+from services.oracle.verdicts.cache import NUM_WRITERS, Keep
 from shared.contracts.judges import PullJudge
-from shared.contracts.judging import JudgeIdentity, OpenComparison
-from shared.store import layout
-from shared.store.artifacts import ArtifactStore, create_model
-from shared.store.board import Board
+from shared.contracts.rest.judging import JudgeIdentity, OpenComparison
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import ArtifactStore, create_model
+from shared.store.board.protocol import Board
 
 # Looking for verdicts is cheap, and rounds of a tournament wait for each other.
 LONGEST_PAUSE_S = 5.0

@@ -18,8 +18,8 @@ from typing import Any, TypeAlias, cast
 
 from services.oracle.judge import Comparison, Judge, JudgeBuildError, Opinion, abstention, failure, opinion
 from shared.contracts.judges import RulesJudge
-from shared.contracts.judging import JudgeIdentity
 from shared.contracts.records import Message
+from shared.contracts.rest.judging import JudgeIdentity
 
 Rule: TypeAlias = Callable[[Sequence[Message], str, str], float | None]
 

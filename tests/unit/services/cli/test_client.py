@@ -7,8 +7,8 @@ import pytest
 
 from services.cli.client import Api, bearer_key
 from services.cli.failures import ApiError, UserError
-from shared.contracts.problems import FieldError, Problem
-from shared.contracts.runs import RunList
+from shared.contracts.rest.problems import FieldError, Problem
+from shared.contracts.rest.runs import RunList
 from tests.support.cli_views import RUN, Answer, FakeController, a_run
 
 

@@ -8,9 +8,9 @@ from services.cli.failures import UserError
 from services.cli.queue_admin import dead_letters, open_store, queue_state, retry
 from shared.contracts.records import DeadLetter
 from shared.contracts.work import WorkItem
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore, create_model
-from shared.store.memory import MemoryQueue
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, create_model
+from shared.store.queue.memory import MemoryQueue
 from tests.support.cli_views import RUN, FakeController, a_run
 
 STEPS = [layout.base(RUN), layout.half_step(RUN, 2, 1), layout.evaluation(RUN, 1)]

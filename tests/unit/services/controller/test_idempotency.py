@@ -9,15 +9,15 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from services.controller.app import controller_app
+from services.controller.api.app import controller_app
 from services.controller.loop import ReconcileLoop
-from services.controller.runs import RunRepository
+from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.contracts.work import Event
-from shared.store import layout
-from shared.store.artifacts import DirectoryStore
-from shared.store.memory import MemoryQueue
-from shared.store.queue import QueueUnavailableError
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.protocol import QueueUnavailableError
 from tests.support.published import commit_weights, weights_without_a_model
 from tests.support.specs import a_spec_body
 

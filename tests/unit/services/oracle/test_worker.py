@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from services.oracle.judge import Comparison, JudgeUnavailableError, Opinion
-from services.oracle.pool import JudgePool
+from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.worker import JudgeChangedError, JudgeHandler
 from shared.contracts.records import PreferencePair, Rollout, Verdict
 from shared.contracts.spec import SelectionSpec
 from shared.contracts.work import Attempt, WorkItem
-from shared.runtime.worker import GiveUp, RetryLater
-from shared.store import layout
-from shared.store.artifacts import CorruptArtifactError, DirectoryStore, MissingArtifactError
-from shared.store.tables import create_table, read_skipped, read_table
+from shared.runtime.worker.loop import GiveUp, RetryLater
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore, MissingArtifactError
+from shared.store.artifacts.tables import create_table, read_skipped, read_table
 from tests.support.fake_judge import FakeJudge
 from tests.support.judged_steps import a_half_step, a_rollout, a_version, an_oracle, put_evaluation, put_half_step
 
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 def a_handler(store: DirectoryStore, judge: FakeJudge) -> JudgeHandler:
-    return JudgeHandler(store, JudgePool(lambda spec: judge), retry_pause_s=1.0)
+    return JudgeHandler(store, JudgeRegistry(lambda spec: judge), retry_pause_s=1.0)
 
 
 def first_try(deferrals: int = 0) -> Attempt:

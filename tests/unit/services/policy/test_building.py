@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from services.policy.building import build_parts, engine_name, num_loops
 from services.policy.settings import PolicySettings
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
 from tests.support.data import ROOT
 
 FAKE_ENGINE = "tests.support.fake_engine:FakeEngine"
@@ -34,8 +34,8 @@ def test_a_wrong_name_is_an_error_that_names_the_setting(tmp_path: Path, name: s
 def test_engines_have_short_names_and_their_number_of_loops() -> None:
     """A server batches by itself and wants several shards at once; in this process one loop keeps the cores busy."""
     vllm, own = PolicySettings(engine="vllm"), PolicySettings(engine="transformers")
-    assert (engine_name(vllm), num_loops(vllm)) == ("services.policy.vllm.engine:VllmEngine", 4)
-    assert (engine_name(own), num_loops(own)) == ("services.policy.transformers_engine:TransformersEngine", 1)
+    assert (engine_name(vllm), num_loops(vllm)) == ("services.policy.engines.vllm.engine:VllmEngine", 4)
+    assert (engine_name(own), num_loops(own)) == ("services.policy.engines.transformers.engine:TransformersEngine", 1)
     assert engine_name(PolicySettings(engine=FAKE_ENGINE)) == FAKE_ENGINE
     assert num_loops(PolicySettings(engine="transformers", concurrency=3)) == 3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.policy.engine import Completion, EngineError, GenerationRequest, Sampling, SwapRefusedError
-from services.policy.gate import Gate
+from services.policy.swapping.gate import Gate
 from services.policy.worker import GenerateHandler
 from shared.contracts.plans import BasePlan
 from shared.contracts.records import Rollout
@@ -17,9 +17,9 @@ from shared.contracts.spec import ModelSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Attempt
 from shared.inpo.seeds import seed_of
-from shared.store import layout
-from shared.store.artifacts import CorruptArtifactError, DirectoryStore, MissingArtifactError, create_model
-from shared.store.tables import read_skipped, read_table
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore, MissingArtifactError, create_model
+from shared.store.artifacts.tables import read_skipped, read_table
 from tests.support.fake_engine import FakeEngine, FakeTokenizer
 from tests.support.sampling_plans import generate_item, put_evaluation, put_half_step, put_prompts
 

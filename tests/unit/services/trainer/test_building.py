@@ -7,7 +7,7 @@ import pytest
 from services.trainer.building import build_handler
 from services.trainer.settings import TrainerSettings
 from services.trainer.worker import TrainHandler
-from shared.store.artifacts import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore
 from tests.support.stub_trainer import StubTrainer
 
 

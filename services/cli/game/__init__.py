@@ -1,0 +1,1 @@
+"""`inpo game`: where its games come from, and how they are shown."""

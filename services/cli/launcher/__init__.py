@@ -1,0 +1,1 @@
+"""The whole system on one machine: Redis, vLLM and the four services, started, watched and ended."""

@@ -1,0 +1,1 @@
+"""Run files: read with overrides, checked without running, their errors in words."""

@@ -1,0 +1,1 @@
+"""What people see of runs and queues: tables, progress, samples. Nothing is asked or changed here."""

@@ -1,0 +1,1 @@
+"""The controller over HTTP: routes and their examples. The work is the other rooms'."""

@@ -1,0 +1,145 @@
+"""The controller's REST API. Every handler reads the artifact store; the reconcile loop does the work."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, FastAPI, Path, Query
+
+from services.controller.api import examples
+from services.controller.api.events import events_router
+from services.controller.api.weights import weights_router
+from services.controller.loop import ReconcileLoop
+from services.controller.prompts.loading import InvalidSpecError
+from services.controller.reconciling.actions import declare, declared
+from services.controller.runs.checks import check_models
+from services.controller.runs.progress import with_waiting
+from services.controller.runs.repository import RunRepository, UnknownRunError, allowed
+from services.controller.settings import ControllerSettings
+from shared.contracts.records import Intent
+from shared.contracts.rest.problems import FieldError
+from shared.contracts.rest.runs import IterationList, PairPage, RunDetail, RunList, RunRecord
+from shared.contracts.spec import RunSpec
+from shared.contracts.work import Event
+from shared.runtime.http.app import ProblemError, create_app
+from shared.runtime.http.openapi import examples as described
+from shared.runtime.http.openapi import refusals
+from shared.runtime.http.requests import Identity
+from shared.store.artifacts.requests import RequestLedger
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.queue.protocol import Queue, QueueUnavailableError
+
+RunId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,80}$", description="A run's id.", examples=[examples.RUN])]
+UNKNOWN_RUN = {404: "No run has this id."}
+
+
+def controller_app(
+    settings: ControllerSettings, store: DirectoryStore, queue: Queue, events: Queue, loop: ReconcileLoop
+) -> FastAPI:
+    """The ASGI application. `events` is a queue connection of its own for the long reads of `/events`."""
+    repository = RunRepository(store)
+
+    def ready() -> dict[str, str | None]:
+        try:
+            queue.depths()
+            redis = None
+        except QueueUnavailableError as error:
+            redis = str(error)
+        return {"redis": redis, "reconciler": loop.last_error}
+
+    def known(run_id: RunId) -> str:
+        return _record(repository, run_id).id
+
+    app = create_app("INPO controller", settings, ready=ready, ledger=RequestLedger(store))
+    app.include_router(_runs(repository, queue, settings))
+    app.include_router(_contents(repository))
+    app.include_router(weights_router(repository, store))
+    app.include_router(events_router(events, known))
+    return app
+
+
+def _record(repository: RunRepository, run_id: str) -> RunRecord:
+    try:
+        return repository.record(run_id)
+    except UnknownRunError:
+        raise ProblemError(404, "Unknown run", f"no run has the id {run_id!r}; GET /v1/runs lists them") from None
+
+
+def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings) -> APIRouter:
+    router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+    @router.post("", status_code=201, openapi_extra=described(request=examples.SPEC, response=examples.RUN_DETAIL))
+    def create_run(spec: RunSpec, identity: Identity) -> RunDetail:
+        """Create a run. It starts at once, or when the runs before it have ended."""
+        try:
+            check_models(spec, settings.served_model)
+            record = repository.create(spec, identity)
+        except InvalidSpecError as error:
+            wrong = FieldError(field=error.field, message=error.message)
+            raise ProblemError(422, "Invalid run", str(error), errors=[wrong]) from error
+        _wake(queue, record.id)
+        return repository.detail(record)
+
+    @router.get("", openapi_extra=described(response=examples.RUN_LIST))
+    def list_runs() -> RunList:
+        """All runs, newest first."""
+        return RunList(runs=[repository.view(record) for record in reversed(repository.records())])
+
+    @router.get("/{run_id}", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.RUN_DETAIL))
+    def get_run(run_id: RunId) -> RunDetail:
+        """State, progress, newest weights and what was left out."""
+        return with_waiting(repository.detail(_record(repository, run_id)), queue)
+
+    @router.post(
+        "/{run_id}:{action}",
+        responses=refusals(
+            {**UNKNOWN_RUN, 409: "The run is in a state that forbids it.", 503: "Redis cannot be reached."}
+        ),
+        openapi_extra=described(response=examples.RUN_DETAIL),
+    )
+    def change_run(run_id: RunId, action: Literal["pause", "resume", "cancel"], identity: Identity) -> RunDetail:
+        """Pause (what a worker has in hand is finished, all else waits), resume or cancel a run."""
+        record = _record(repository, run_id)
+        state = repository.view(record).state
+        request = identity.digest if identity is not None else None
+        if not allowed(state, action) and not declared(repository.store, run_id, request):
+            raise ProblemError(409, "Not now", f"cannot {action} a run that is {state}")
+        declare(repository.store, queue, run_id, Intent(action=action, request=request))
+        if action != "resume":
+            queue.drop(run_id)
+        return repository.detail(record)
+
+    return router
+
+
+def _contents(repository: RunRepository) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["contents"])
+
+    @router.get(
+        "/runs/{run_id}/iterations",
+        responses=refusals(UNKNOWN_RUN),
+        openapi_extra=described(response=examples.ITERATIONS),
+    )
+    def get_iterations(run_id: RunId) -> IterationList:
+        """Committed iterations with their measurements; row 0 is the reference policy."""
+        return repository.iterations(_record(repository, run_id))
+
+    @router.get(
+        "/runs/{run_id}/pairs", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.PAIRS)
+    )
+    def get_pairs(
+        run_id: RunId,
+        iteration: Annotated[int, Query(ge=1, le=9999)] = 1,
+        offset: Annotated[int, Query(ge=0, lt=2**53)] = 0,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    ) -> PairPage:
+        """Preference pairs of an iteration, in an order that never changes."""
+        return repository.pairs(_record(repository, run_id), iteration, offset, limit)
+
+    return router
+
+
+def _wake(queue: Queue, run: str) -> None:
+    """The run is stored already: without Redis it starts as soon as the reconciler looks again."""
+    try:
+        queue.publish(Event(type="run_created", run=run))
+    except QueueUnavailableError:
+        return

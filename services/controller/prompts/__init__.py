@@ -1,0 +1,1 @@
+"""Prompts as people have them become prompts of a run, or a reason why not."""

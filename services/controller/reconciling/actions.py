@@ -1,0 +1,153 @@
+"""Performing the reconciler's actions: each creates an artifact exclusively or asks the queue, so twice is once."""
+
+import time
+from collections.abc import Sequence
+
+from services.controller.measuring import evaluating, skipped
+from services.controller.reconciling import planning
+from services.controller.reconciling.observer import committed_version, half_step_weights, unjudged_share
+from services.controller.reconciling.reconciler import (
+    Action,
+    Commit,
+    Conclude,
+    Fail,
+    PlanBase,
+    PlanEvaluation,
+    PlanHalfStep,
+    Submit,
+)
+from shared.contracts import records
+from shared.contracts.plans import EvaluationPlan, GeometricMixtureWeights, HalfStepPlan
+from shared.contracts.records import Intent, Prompt, PublishedWeights, Rollout
+from shared.contracts.rest.runs import RunRecord
+from shared.contracts.weights import WeightVersion, label
+from shared.contracts.work import Event
+from shared.inpo.plan import REFERENCE, Iterate
+from shared.runtime.telemetry import span
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import ArtifactStore, create_model, digest, read_model
+from shared.store.artifacts.tables import num_rows, read_table
+from shared.store.queue.protocol import Queue
+
+
+def perform(store: ArtifactStore, queue: Queue, record: RunRecord, action: Action) -> None:
+    """Do one action; harmless when somebody has done it already."""
+    run, spec = record.id, record.spec
+    match action:
+        case Submit(item):
+            queue.submit(item)
+        case PlanBase():
+            create_model(store, layout.plan(layout.base(run)), planning.base_plan(run, spec))
+        case PlanHalfStep(iteration, half):
+            with span("plan", run=run, iteration=iteration):
+                plan = planning.half_step_plan(run, spec, _prompts(store, run), _Weights(store, run), iteration, half)
+                create_model(store, layout.plan(layout.half_step(run, iteration, half)), plan)
+        case PlanEvaluation(version):
+            weights = _Weights(store, run)
+            measured, reference = weights(Iterate(version)), weights(REFERENCE)
+            earlier = [weights(Iterate(number)) for number in range(1, version)]
+            plan = planning.evaluation_plan(run, spec, _prompts(store, run), measured, reference, earlier)
+            create_model(store, layout.plan(layout.evaluation(run, version)), plan)
+        case Commit(iteration):
+            with span("commit", run=run, iteration=iteration):
+                commit(store, run, iteration, planning.num_half_steps(spec, iteration))
+            queue.publish(Event(type="iteration_committed", run=run, data={"iteration": iteration}))
+        case Conclude(version):
+            step = layout.evaluation(run, version)
+            plan = read_model(store, layout.plan(step), EvaluationPlan)
+            create_model(store, layout.result(step), evaluating.conclude(store, spec.evaluation, plan))
+            queue.publish(Event(type="evaluation_concluded", run=run, data={"version": version}))
+        case Fail(reason):
+            declare(store, queue, run, Intent(action="failed", reason=reason))
+            queue.drop(run)
+
+
+def declare(store: ArtifactStore, queue: Queue, run: str, intent: Intent) -> None:
+    """Write the next intent of a run, unless its request did so before, and tell everybody."""
+    if not declared(store, run, intent.request):
+        number = len(store.list(layout.intents(run))) + 1
+        while not create_model(store, layout.intent(run, number), intent):
+            number += 1
+    queue.publish(Event(type="run_changed", run=run, data=intent.model_dump(exclude={"request"})))
+
+
+def declared(store: ArtifactStore, run: str, request: str | None) -> bool:
+    """Whether this request has written an intent of the run already."""
+    keys = [f"{layout.intents(run)}/{name}" for name in store.list(layout.intents(run))] if request else []
+    return any(read_model(store, key, Intent).request == request for key in keys)
+
+
+def commit(store: ArtifactStore, run: str, iteration: int, num_halves: int) -> None:
+    """Write `commit.json`: the iteration happened, once, with these artifacts of all its half-steps and these weights.
+
+    The metrics are those of the last half-step, which makes the iterate; an earlier one's have its name before theirs.
+    """
+    steps = [layout.half_step(run, iteration, half) for half in range(1, num_halves + 1)]
+    plans = [read_model(store, layout.plan(step), HalfStepPlan) for step in steps]
+    published = [read_model(store, layout.published(step), PublishedWeights) for step in steps]
+    metrics = dict(published[-1].metrics)
+    for half, earlier in enumerate(published[:-1], start=1):
+        metrics |= {f"half_{half}_{name}": value for name, value in earlier.metrics.items()}
+    sampled = [(step, plan) for step, plan in zip(steps, plans, strict=True) if plan.same_pairs_as is None]
+    num_pairs = sum(num_rows(store, layout.pairs(step, shard.index)) for step, plan in sampled for shard in plan.shards)
+    dropped = skipped.by_reason(skipped.skipped_of(store, steps))
+    proof = records.Commit(
+        iteration=iteration,
+        weights=published[-1].version,
+        num_pairs=num_pairs,
+        digests={
+            key: digest(store, key) for step, plan in zip(steps, plans, strict=True) for key in _proven(step, plan)
+        },
+        metrics={
+            **metrics,
+            **_effective_sample_sizes(store, sampled),
+            "identical_pair_share": skipped.identical_share(dropped, num_pairs),
+            "unjudged_share": unjudged_share(store, steps),
+            "seconds": time.time() - plans[0].planned_at_s,
+        },
+        dropped=dropped,
+    )
+    create_model(store, layout.commit(run, iteration), proof)
+
+
+def _proven(step: str, plan: HalfStepPlan) -> list[str]:
+    """Keys of the artifacts that a half-step is made of; pairs that it borrows are proven where they were made."""
+    folders = ("rollouts", "judgments", "pairs") if plan.same_pairs_as is None else ()
+    shards = [f"{step}/{folder}/{shard.index:05d}.parquet" for folder in folders for shard in plan.shards]
+    return [layout.plan(step), *shards, layout.published(step)]
+
+
+def _effective_sample_sizes(store: ArtifactStore, steps: Sequence[tuple[str, HalfStepPlan]]) -> dict[str, float]:
+    """Smallest and mean effective sample size a prompt, where responses were resampled from proposals."""
+    sizes = [
+        rollout.effective_sample_size
+        for step, plan in steps
+        if isinstance(plan.mixture, GeometricMixtureWeights) and plan.sampling.geometric.method == "sequence"
+        for shard in plan.shards
+        for rollout in read_table(store, layout.rollouts(step, shard.index), Rollout)
+        if rollout.effective_sample_size is not None
+    ]
+    if not sizes:
+        return {}
+    return {"effective_sample_size_min": min(sizes), "effective_sample_size_mean": sum(sizes) / len(sizes)}
+
+
+class _Weights:
+    """See `planning.Weights`: looked up in the store when a plan names them; `LookupError` for what is not there."""
+
+    def __init__(self, store: ArtifactStore, run: str) -> None:
+        self._store = store
+        self._run = run
+
+    def __call__(self, iterate: Iterate) -> WeightVersion:
+        if iterate.half is None:
+            version = committed_version(self._store, self._run, iterate.iteration)
+        else:
+            version = half_step_weights(self._store, self._run, iterate.iteration, iterate.half)
+        if version is None:
+            raise LookupError(f"run {self._run} has no weights {label(iterate.iteration, iterate.half)} yet")
+        return version
+
+
+def _prompts(store: ArtifactStore, run: str) -> list[Prompt]:
+    return read_table(store, layout.prompts(run), Prompt)

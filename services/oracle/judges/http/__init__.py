@@ -1,0 +1,1 @@
+"""Judges behind a URL: which may be called, how, and what their answers say."""

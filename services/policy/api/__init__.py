@@ -1,0 +1,1 @@
+"""What others may ask of the policy service over HTTP: completions of the promoted version."""

@@ -1,0 +1,1 @@
+"""What a half-step picks up after a crash, by one process or by many. Nothing here decides what is trained."""

@@ -1,0 +1,1 @@
+"""Weight versions as models: loaded, imported and published. Nothing here changes a weight."""

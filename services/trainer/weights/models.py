@@ -1,0 +1,135 @@
+# transformers' auto classes are untyped; what leaves this module is typed.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""Weight versions as live models. The current and the reference policy stay in memory from one item to the next."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from shared.contracts.weights import WeightVersion
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.weights.directories import WeightsError, verify
+
+# A load that fails says so in its exception; the progress bar and the report would only repeat it on stderr.
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    digest: str
+    model: nn.Module
+
+
+class PolicySource(Protocol):
+    """Where an iteration gets its models from; `WeightsError` for a version that must not be used."""
+
+    def frozen(self, version: WeightVersion, *, anew: bool = False) -> nn.Module:
+        """The version to look at; the caller must not change it. `anew`: from the store, not the one last trained."""
+        ...
+
+    def take(self, version: WeightVersion) -> nn.Module:
+        """The version to train: the caller's alone."""
+        ...
+
+    def in_host_memory(self, version: WeightVersion) -> nn.Module:
+        """A copy of the version in one piece."""
+        ...
+
+
+class Policies:
+    """Models by weight version: fp32, in eval mode (no dropout), complete, and bit for bit what the store holds.
+
+    Keeps the reference policy (number 0) and the version that was trained last; others are loaded and forgotten.
+    """
+
+    def __init__(self, store: DirectoryStore, device: torch.device) -> None:
+        self._store = store
+        self._device = device
+        self._reference: _Kept | None = None
+        self._current: _Kept | None = None
+
+    def frozen(self, version: WeightVersion, *, anew: bool = False) -> nn.Module:
+        """See `PolicySource.frozen`."""
+        directory = self._store.path(version.directory)
+        verify(directory, version)
+        kept = self._reference if version.number == 0 else None if anew else self._current
+        if kept is not None and kept.digest == version.digest and _same_tensors(kept.model, directory):
+            return kept.model
+        model = load(directory, torch.float32).to(self._device).requires_grad_(False)
+        if version.number == 0:
+            self._reference = _Kept(version.digest, model)
+        return model
+
+    def take(self, version: WeightVersion) -> nn.Module:
+        """See `PolicySource.take`."""
+        model = self.frozen(version)
+        if version.number == 0:
+            model = copy.deepcopy(model)
+        self._current = None
+        return model.requires_grad_(True)
+
+    def in_host_memory(self, version: WeightVersion) -> nn.Module:
+        """See `PolicySource.in_host_memory`."""
+        return load(self._store.path(version.directory), torch.float32)
+
+    def keep(self, version: WeightVersion, model: nn.Module) -> None:
+        """A model that was trained and published is this version now, and spares the next iteration a load."""
+        for parameter in model.parameters():
+            parameter.grad = None
+        self._current = _Kept(version.digest, model.requires_grad_(False))
+
+
+def load(directory: Path, dtype: torch.dtype | str) -> nn.Module:
+    """The directory's model in eval mode; `WeightsError` when it cannot be read or a tensor is missing or unknown.
+
+    transformers itself would fill what is missing with random numbers and go on.
+    """
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(directory),
+            dtype=dtype,
+            output_loading_info=True,
+            # Refused below, by name; transformers' own refusal names nothing.
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise WeightsError(f"{directory} cannot be loaded: {error}") from error
+    model, info = loaded
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        found = sorted(str(name) for name in info.get(problem) or [])
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise WeightsError(f"{directory}: {problem.replace('_', ' ')}: {', '.join(found[:3])}{more}")
+    name = non_finite(model)
+    if name is not None:
+        raise WeightsError(f"{directory}: tensor {name} holds NaN or infinity")
+    return cast(nn.Module, model.eval())
+
+
+def non_finite(model: nn.Module) -> str | None:
+    """The name of a tensor that holds NaN or infinity; None when there is none."""
+    state: dict[str, torch.Tensor] = model.state_dict()
+    return next((name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())), None)
+
+
+def _same_tensors(model: nn.Module, directory: Path) -> bool:
+    """Whether the live model still is what the files say. A name that cannot be matched counts as different."""
+    state: dict[str, torch.Tensor] = model.state_dict()
+    for file in sorted(directory.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (not a mapping)
+                live = state.get(name)
+                if live is None or not torch.equal(tensors.get_tensor(name).to(live.device, live.dtype), live):
+                    return False
+    return True

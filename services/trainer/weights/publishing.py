@@ -1,0 +1,135 @@
+# transformers' save_pretrained is untyped.
+# pyright: reportUnknownMemberType=false
+"""Trained weights as a new version: an ordinary Hugging Face directory with canary and manifest.
+
+The first published version of a step wins, for ever: whoever comes second deletes its own and adopts the winner's.
+"""
+
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import GenerationConfig
+
+from services.trainer.errors import NotFiniteError
+from services.trainer.forward.log_probs import canary_log_probs
+from services.trainer.weights.models import non_finite
+from shared.contracts.records import PublishedWeights
+from shared.contracts.weights import Canary, WeightVersion
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore, create_model, read_model
+from shared.store.weights import directories
+
+_COPIED = frozenset({".json", ".txt", ".model", ".jinja", ".tiktoken"})
+_OURS = frozenset({directories.MANIFEST, directories.CANARY, "config.json"})
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def publish(
+    store: DirectoryStore, run: str, number: int, model: nn.Module, parent: WeightVersion, half: int | None = None
+) -> WeightVersion:
+    """A complete candidate for version `number`: the parent's files, tensor names, dtypes and shapes, new values.
+
+    With `half` it is no iterate but what that half-step makes on the way to it.
+
+    The live model is rounded to what was written, so that it is the new version exactly. `NotFiniteError` before
+    anything is written when a tensor holds NaN or infinity; `WeightsError` when the files would not match the parent's.
+    """
+    source = store.path(parent.directory)
+    headers = directories.tensor_headers(source)
+    old = directories.read_canary(source)
+    with rounded_to(model, _dtype_of(headers)):
+        # After rounding: what is finite in 32 bits may overflow in 16.
+        name = non_finite(model)
+        if name is not None:
+            raise NotFiniteError(f"tensor {name} holds NaN or infinity: these weights are not published")
+        key, path = directories.begin(store, run, number, half)
+        save(model, path, source)
+    shutil.copyfile(source / "config.json", path / "config.json")
+    directories.check_headers(directories.tensor_headers(path), headers)
+    device = next(model.parameters()).device
+    new = canary_log_probs(model, old.sequences, device)
+    canary = Canary(sequences=old.sequences, log_probs=new, parent_log_probs=old.log_probs)
+    return finish(store, run, key, number=number, parent=parent.digest, model=model, canary=canary, half=half)
+
+
+def announce(store: DirectoryStore, step: str, candidate: PublishedWeights) -> PublishedWeights:
+    """The step's published weights: the candidate, or the winner's when somebody was faster."""
+    key = layout.published(step)
+    if create_model(store, key, candidate):
+        return candidate
+    winner = read_model(store, key, PublishedWeights)
+    if winner.version.directory != candidate.version.directory:
+        shutil.rmtree(store.path(candidate.version.directory))
+    return winner
+
+
+def save(model: nn.Module, path: Path, source: Path) -> None:
+    """Safetensors and configuration of the model; tokenizer files and generation config are the source's."""
+    saved = cast(Any, model)
+    if (source / "generation_config.json").exists():
+        # Copied below as it is; transformers refuses to write some that models are shipped with.
+        saved.generation_config = GenerationConfig()
+    saved.save_pretrained(path)
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.suffix in _COPIED and file.name not in _OURS and ".index." not in file.name:
+            shutil.copyfile(file, path / file.name)
+
+
+def finish(
+    store: DirectoryStore,
+    run: str,
+    key: str,
+    *,
+    number: int,
+    parent: str | None,
+    model: nn.Module,
+    canary: Canary,
+    half: int | None = None,
+) -> WeightVersion:
+    """Canary, durable files, then the manifest that makes the directory a version. The model is known to be finite."""
+    path = store.path(key)
+    (path / directories.CANARY).write_text(canary.model_dump_json())
+    for file in [*sorted(path.iterdir()), path]:
+        _fsync(file)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return directories.finish(store, run, key, number=number, parent=parent, num_parameters=num_parameters, half=half)
+
+
+@contextmanager
+def rounded_to(model: nn.Module, dtype: torch.dtype) -> Generator[None]:
+    """Parameters in the dtype that they are stored in, inside the block; back in float32, rounded, after it."""
+    _cast(model, dtype)
+    try:
+        yield
+    finally:
+        _cast(model, torch.float32)
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> None:
+    # Parameters only: `model.to` would round the rotary frequencies too, which no file restores.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+def _dtype_of(headers: dict[str, directories.TensorHeader]) -> torch.dtype:
+    dtypes = {header.dtype for header in headers.values()}
+    found = [_DTYPES[name] for name in sorted(dtypes) if name in _DTYPES]
+    if len(found) != 1 or len(dtypes) != 1:
+        raise directories.WeightsError(
+            f"tensors must be all of one dtype of {', '.join(_DTYPES)}, not {sorted(dtypes)}"
+        )
+    return found[0]
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

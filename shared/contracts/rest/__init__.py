@@ -1,0 +1,1 @@
+"""Bodies of the REST APIs that are not stored as they are."""

@@ -1,0 +1,1 @@
+"""An HTTP service: application, boundary, keys, problem+json, description. No route of any service."""

@@ -1,0 +1,154 @@
+# pyarrow ships no types; everything that leaves this module is typed.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false
+"""Records as Parquet bytes with a fixed schema per record type, so that pandas and `datasets` read them without us."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from shared.contracts.records import CrossComparison, PreferencePair, Prompt, Rollout, Skipped, Verdict
+from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+_TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+_IDS = pa.list_(pa.int32())
+_MESSAGES = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT)]))
+_SKIPPED = b"inpo.skipped"
+
+SCHEMAS: dict[type[BaseModel], pa.Schema] = {
+    Prompt: pa.schema([("prompt_id", _TEXT), ("messages", _MESSAGES), ("split", _TEXT), ("set", _INT)]),
+    Rollout: pa.schema(
+        [
+            ("prompt_id", _TEXT),
+            ("prompt", _MESSAGES),
+            ("prompt_ids", _IDS),
+            ("responses", pa.list_(_TEXT)),
+            ("response_ids", pa.list_(_IDS)),
+            ("log_probs", pa.list_(pa.list_(_FLOAT))),
+            ("finish_reasons", pa.list_(_TEXT)),
+            ("versions", pa.list_(_INT)),
+            ("digests", pa.list_(_TEXT)),
+            ("effective_sample_size", _FLOAT),
+        ]
+    ),
+    Verdict: pa.schema(
+        [
+            ("prompt_id", _TEXT),
+            ("a", _INT),
+            ("b", _INT),
+            ("draw", _INT),
+            ("status", _TEXT),
+            ("probability", _FLOAT),
+            ("probability_given", _FLOAT),
+            ("probability_swapped", _FLOAT),
+            ("answer", _FLOAT),
+            ("judge", _TEXT),
+            ("judge_revision", _TEXT),
+            ("latency_s", _FLOAT),
+            ("error", _TEXT),
+        ]
+    ),
+    CrossComparison: pa.schema(
+        [("prompt_id", _TEXT), ("a", _INT), ("opponent", _INT), ("b", _INT), ("probability", _FLOAT)]
+    ),
+    PreferencePair: pa.schema(
+        [
+            ("prompt_id", _TEXT),
+            ("prompt", _MESSAGES),
+            ("chosen", _TEXT),
+            ("rejected", _TEXT),
+            ("prompt_ids", _IDS),
+            ("chosen_ids", _IDS),
+            ("rejected_ids", _IDS),
+            ("chosen_log_prob", _FLOAT),
+            ("rejected_log_prob", _FLOAT),
+            ("preference", _FLOAT),
+            ("probability", _FLOAT),
+            ("judge_revision", _TEXT),
+            ("chosen_version", _INT),
+            ("rejected_version", _INT),
+            ("chosen_win_rate", _FLOAT),
+            ("rejected_win_rate", _FLOAT),
+        ]
+    ),
+}
+
+
+def encode(record_type: type[RecordT], records: Sequence[RecordT], skipped: Sequence[Skipped] = ()) -> bytes:
+    """Parquet bytes, equal for equal records. What was left out travels in the file's metadata."""
+    schema = SCHEMAS[record_type]
+    listed = json.dumps([item.model_dump() for item in skipped]).encode()
+    table = pa.Table.from_pylist([record.model_dump() for record in records], schema=schema)
+    sink = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata({_SKIPPED: listed}), sink, compression="zstd", write_page_checksum=True
+    )
+    return sink.getvalue()
+
+
+def decode(record_type: type[RecordT], data: bytes, key: str = "table") -> list[RecordT]:
+    """The records of Parquet bytes; `CorruptArtifactError` names the key when they are not such a table."""
+    rows = _table(record_type, data, key).to_pylist()
+    try:
+        return [record_type.model_validate(row) for row in rows]
+    except ValidationError as error:
+        raise CorruptArtifactError(f"{key}: {error}") from error
+
+
+def decode_skipped(record_type: type[BaseModel], data: bytes, key: str = "table") -> list[Skipped]:
+    """What was left out when the table was made."""
+    try:
+        schema = pq.read_schema(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
+    _check_schema(record_type, schema, key)
+    metadata: dict[bytes, bytes] = schema.metadata or {}
+    rows: list[dict[str, Any]] = json.loads(metadata.get(_SKIPPED, b"[]"))
+    return [Skipped.model_validate(row) for row in rows]
+
+
+def create_table(
+    store: ArtifactStore,
+    key: str,
+    record_type: type[RecordT],
+    records: Sequence[RecordT],
+    skipped: Sequence[Skipped] = (),
+) -> bool:
+    """Store records under a free key; False when the key is taken."""
+    return store.create(key, encode(record_type, records, skipped))
+
+
+def read_table(store: ArtifactStore, key: str, record_type: type[RecordT]) -> list[RecordT]:
+    """The records under a key."""
+    return decode(record_type, store.read(key), key)
+
+
+def num_rows(store: ArtifactStore, key: str) -> int:
+    """How many records the table under a key holds."""
+    return pq.read_metadata(io.BytesIO(store.read(key))).num_rows
+
+
+def read_skipped(store: ArtifactStore, key: str, record_type: type[BaseModel]) -> list[Skipped]:
+    """What was left out when the table under a key was made."""
+    return decode_skipped(record_type, store.read(key), key)
+
+
+def _table(record_type: type[BaseModel], data: bytes, key: str) -> Any:
+    try:
+        table = pq.read_table(io.BytesIO(data), use_threads=False, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
+    _check_schema(record_type, table.schema, key)
+    return table
+
+
+def _check_schema(record_type: type[BaseModel], schema: Any, key: str) -> None:
+    if not schema.equals(SCHEMAS[record_type]):
+        raise CorruptArtifactError(f"{key}: schema is not that of {record_type.__name__}")

@@ -1,0 +1,1 @@
+"""Weight directories: begun, finished by a manifest of digests, verified before anybody loads them."""

@@ -1,0 +1,168 @@
+"""Weight directories: begun under a fresh token, finished by a manifest of digests, verified before anybody loads them.
+
+Plain files and JSON only: checking weights needs neither torch nor safetensors.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from shared.contracts.weights import Canary, FileDigest, Manifest, WeightVersion
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore
+
+MANIFEST = "manifest.json"
+CANARY = "canary.json"
+
+
+class WeightsError(ValueError):
+    """These weights must not be loaded; the message says why. Whatever served before goes on serving."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHeader:
+    """What a safetensors header says of one tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def begin(store: DirectoryStore, run: str, number: int, half: int | None = None) -> tuple[str, Path]:
+    """A new empty directory for a candidate of version `number`, or of its intermediate `half`: its key and its path.
+
+    The token behind the number is one above the highest ever seen, so two trainers of the same iteration never write
+    into the same directory.
+    """
+    folder, name = layout.weights(run), f"{number:04d}" if half is None else f"{number:04d}.half-{half}"
+    while True:
+        tokens = [int(found.rpartition("-")[2]) for found in store.list(folder) if found.rpartition("-")[0] == name]
+        key = f"{folder}/{name}-{max(tokens, default=0) + 1}"
+        path = store.path(key)
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return key, path
+
+
+def finish(
+    store: DirectoryStore,
+    run: str,
+    key: str,
+    *,
+    number: int,
+    parent: str | None,
+    num_parameters: int,
+    half: int | None = None,
+) -> WeightVersion:
+    """Write the manifest of a complete directory, whose tensors the caller has checked to be finite.
+
+    Files become world-readable: the policy may run under another user (transformers leaves safetensors at mode 0600).
+    """
+    path = store.path(key)
+    files: list[FileDigest] = []
+    for file in sorted(path.iterdir()):
+        file.chmod(0o644)
+        files.append(FileDigest(name=file.name, size_bytes=file.stat().st_size, sha256=sha256(file)))
+    manifest = Manifest(
+        number=number, half=half, parent=parent, files=files, num_parameters=num_parameters, finite=True
+    )
+    store.create(f"{key}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
+    store.path(f"{key}/{MANIFEST}").chmod(0o644)
+    return WeightVersion(run=run, number=number, half=half, digest=manifest_digest(manifest), directory=key)
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """The version's digest: of the file list, so that equal files are equal weights."""
+    lines = "".join(f"{file.sha256}  {file.size_bytes}  {file.name}\n" for file in manifest.files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest; `WeightsError` when the directory is missing, unfinished or its manifest is broken."""
+    try:
+        return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise WeightsError(f"{directory} has no {MANIFEST}: publishing did not finish") from None
+    except ValidationError as error:
+        raise WeightsError(f"{directory}/{MANIFEST} is broken: {error}") from error
+
+
+def read_canary(directory: Path) -> Canary:
+    """The canary; `WeightsError` when it is missing or broken."""
+    try:
+        return Canary.model_validate_json((directory / CANARY).read_bytes())
+    except (FileNotFoundError, ValidationError) as error:
+        raise WeightsError(f"{directory}/{CANARY} is missing or broken: {error}") from error
+
+
+def verify(directory: Path, version: WeightVersion | None = None) -> Manifest:
+    """Check every file against the manifest, and the manifest against `version`; `WeightsError` names what differs."""
+    manifest = read_manifest(directory)
+    if version is not None and manifest_digest(manifest) != version.digest:
+        raise WeightsError(f"{directory} is not {version}: its manifest has digest {manifest_digest(manifest)[:12]}")
+    if not manifest.finite:
+        raise WeightsError(f"{directory} was not checked for NaN and infinity")
+    for file in manifest.files:
+        path = directory / file.name
+        size = path.stat().st_size if path.is_file() else None
+        if size != file.size_bytes:
+            raise WeightsError(f"{path} has {size} bytes, its manifest says {file.size_bytes}")
+        if sha256(path) != file.sha256:
+            raise WeightsError(f"{path} has another sha256 than its manifest says")
+    return manifest
+
+
+def tensor_headers(directory: Path) -> dict[str, TensorHeader]:
+    """Name, dtype and shape of every tensor of the directory's safetensors files, without reading the tensors.
+
+    `WeightsError` when there are none, or a file is shorter or longer than its header says.
+    """
+    headers: dict[str, TensorHeader] = {}
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise WeightsError(f"{directory} holds no safetensors file")
+    for file in files:
+        headers.update(_headers_of(file))
+    return headers
+
+
+def check_headers(headers: Mapping[str, TensorHeader], expected: Mapping[str, TensorHeader]) -> None:
+    """`WeightsError`, naming the first difference, unless both have the same tensors, dtypes and shapes."""
+    for name in sorted(expected.keys() | headers.keys()):
+        if name not in headers:
+            raise WeightsError(f"tensor {name} is missing")
+        if name not in expected:
+            raise WeightsError(f"tensor {name} is not one of the serving model's")
+        if headers[name] != expected[name]:
+            raise WeightsError(f"tensor {name} is {headers[name]}, the serving model's is {expected[name]}")
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _headers_of(file: Path) -> dict[str, TensorHeader]:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        prefix = stream.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 0 < length <= size - 8:
+            raise WeightsError(f"{file} is truncated: no complete header")
+        try:
+            entries = cast(dict[str, dict[str, Any]], json.loads(stream.read(length)))
+        except ValueError as error:
+            raise WeightsError(f"{file} has a broken header: {error}") from error
+    entries.pop("__metadata__", None)
+    end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    if 8 + length + end != size:
+        raise WeightsError(f"{file} has {size} bytes, its header says {8 + length + end}: truncated or overwritten")
+    return {name: TensorHeader(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}

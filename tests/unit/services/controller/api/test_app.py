@@ -1,0 +1,224 @@
+"""The controller's REST API over the twins of store and queue: clear answers, never a 500."""
+
+import asyncio
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from services.controller.api.app import controller_app
+from services.controller.loop import ReconcileLoop
+from services.controller.runs.repository import RunRepository
+from services.controller.settings import ControllerSettings
+from shared.store.artifacts import layout
+from shared.store.artifacts.store import DirectoryStore
+from shared.store.queue.memory import MemoryQueue
+from tests.support.data import outside_data
+from tests.support.specs import a_spec_body
+
+
+@pytest.fixture
+def queue() -> MemoryQueue:
+    return MemoryQueue(lambda: 0.0, lease_s=30.0)
+
+
+@pytest.fixture
+def loop(tmp_path: Path, queue: MemoryQueue) -> ReconcileLoop:
+    return ReconcileLoop(RunRepository(DirectoryStore(tmp_path / "store")), queue)
+
+
+@pytest.fixture
+def app(tmp_path: Path, queue: MemoryQueue, loop: ReconcileLoop) -> FastAPI:
+    return controller_app(ControllerSettings(), DirectoryStore(tmp_path / "store"), queue, queue, loop)
+
+
+def _call(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    async def call() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+            return await client.request(method, path, **kwargs)
+
+    return asyncio.run(call())
+
+
+def _create(app: FastAPI, body: dict[str, Any]) -> dict[str, Any]:
+    response = _call(app, "POST", "/v1/runs", json=body)
+    assert response.status_code == 201, response.text
+    return response.json()
+
+
+def test_a_created_run_is_active_listed_and_found(app: FastAPI, tmp_path: Path) -> None:
+    run = _create(app, a_spec_body(tmp_path))
+    assert run["state"] == "running"
+    assert run["progress"] == {
+        "iteration": 1,
+        "num_iterations": 3,
+        "half": 1,
+        "num_halves": 1,
+        "phase": "preparing",
+        "done": 0,
+        "total": 1,
+        "dead": 0,
+        "waiting": None,
+    }
+    assert run["num_prompts"] == 12
+    assert [view["id"] for view in _call(app, "GET", "/v1/runs").json()["runs"]] == [run["id"]]
+    assert _call(app, "GET", f"/v1/runs/{run['id']}").json() == run
+
+
+def test_a_second_run_waits_for_the_first(app: FastAPI, tmp_path: Path) -> None:
+    first = _create(app, a_spec_body(tmp_path))
+    second = _create(app, a_spec_body(tmp_path))
+    assert (first["state"], second["state"]) == ("running", "queued")
+    cancelled = _call(app, "POST", f"/v1/runs/{first['id']}:cancel").json()
+    assert cancelled["state"] == "cancelled"
+    assert _call(app, "GET", f"/v1/runs/{second['id']}").json()["state"] == "running"
+
+
+def test_pause_and_resume_are_obeyed_and_refused_where_they_make_no_sense(
+    app: FastAPI, loop: ReconcileLoop, queue: MemoryQueue, tmp_path: Path
+) -> None:
+    run = _create(app, a_spec_body(tmp_path))["id"]
+    assert _call(app, "POST", f"/v1/runs/{run}:pause").json()["state"] == "paused"
+    assert loop.reconcile() == 0
+    refused = _call(app, "POST", f"/v1/runs/{run}:pause")
+    assert (refused.status_code, refused.json()["detail"]) == (409, "cannot pause a run that is paused")
+    assert _call(app, "POST", f"/v1/runs/{run}:resume").json()["state"] == "running"
+    assert loop.reconcile() + loop.reconcile() == 2
+    assert queue.outstanding(run) == {f"{layout.base(run)}:train:00000"}
+    assert _call(app, "POST", f"/v1/runs/{run}:explode").status_code == 422
+
+
+def test_cancelling_forgets_the_runs_waiting_work(
+    app: FastAPI, loop: ReconcileLoop, queue: MemoryQueue, tmp_path: Path
+) -> None:
+    run = _create(app, a_spec_body(tmp_path))["id"]
+    loop.reconcile()
+    loop.reconcile()
+    assert queue.outstanding(run)
+    _call(app, "POST", f"/v1/runs/{run}:cancel")
+    assert queue.outstanding(run) == set()
+
+
+BAD_SPECS: list[tuple[str, Any, str]] = [
+    ("sampling", {"num_responses": 6}, "power of two, not 6"),
+    ("algorithm", {"name": "inpo", "eta": 0.1, "tau": 0.2}, "`tau` (0.2) must not exceed `eta` (0.1)"),
+    ("algorithm", {"name": "inpo"}, "inpo needs `eta`"),
+    ("algorithm", {"name": "iterative_dpo"}, "needs `beta`"),
+    ("algorithm", {"name": "inpo", "schedule": "theorem4"}, "needs `tau` > 0"),
+    ("sampling", {"num_response": 8}, "sampling.num_response"),
+    ("surprise", 1, "surprise"),
+    ("model", {"path": "/nowhere/at/all"}, "neither a directory nor a hub id"),
+    ("prompts", {"sets": [{"path": "/nowhere.jsonl"}]}, "is not a file"),
+    ("prompts", {"sets": [{"path": "/" + "n" * 300 + ".jsonl"}]}, "is not a file"),
+    ("model", {"path": "/" + "m" * 300}, "neither a directory nor a hub id"),
+    ("algorithm", {"name": "inpo", "eta": 0.1, "beta": 0.1}, "`beta` is a parameter of iterative_dpo"),
+    ("oracle", {"judge": {"kind": "reward_model", "path": "/nowhere"}}, "oracle.judge.path"),
+    ("oracle", {"judge": {"kind": "rules", "entry_point": "not an entry point"}}, "module:factory"),
+    ("oracle", {"judge": {"kind": "oracle_of_delphi"}}, "oracle.judge"),
+    ("training", {"learning_rate": -1}, "training.learning_rate"),
+    ("selection", {"method": "random_pairs", "num_pairs": 9}, "need 18 responses, not 4"),
+    ("iterations", 0, "iterations"),
+    ("evaluation", {"num_prompts": 99}, "evaluation.num_prompts"),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    BAD_SPECS,
+    ids=[f"{number}-{message}" for number, (_, _, message) in enumerate(BAD_SPECS)],
+)
+def test_a_bad_spec_is_refused_naming_what_is_wrong(
+    app: FastAPI, tmp_path: Path, field: str, value: Any, message: str
+) -> None:
+    response = _call(app, "POST", "/v1/runs", json=a_spec_body(tmp_path, **{field: value}))
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["errors"]
+    assert message in problem["detail"] + json.dumps(problem["errors"])
+    assert _call(app, "GET", "/v1/runs").json() == {"runs": []}
+
+
+def _adversarial_bodies() -> Iterator[bytes]:
+    with tarfile.open(outside_data("adversarial/JSONTestSuite.tar.gz")) as archive:
+        for member in archive.getmembers():
+            file = archive.extractfile(member)
+            if file is not None and member.name.endswith(".json"):
+                yield file.read()
+
+
+def test_no_body_of_the_json_test_suite_is_answered_with_a_500(app: FastAPI) -> None:
+    statuses = {
+        _call(app, "POST", "/v1/runs", content=body, headers={"content-type": "application/json"}).status_code
+        for body in _adversarial_bodies()
+    }
+    assert statuses <= {400, 413, 422}
+
+
+def test_naughty_strings_are_refused_or_found_nowhere_in_every_place_of_a_path(app: FastAPI, tmp_path: Path) -> None:
+    strings: list[str] = json.loads(outside_data("adversarial/blns.json").read_text())
+    for text in strings[::5]:
+        name = _call(app, "POST", "/v1/runs", json=a_spec_body(tmp_path, name=text or "?"))
+        assert name.status_code in (201, 422), (text, name.text)
+        path = f"/v1/runs/{quote(text or '?', safe='')}"
+        assert _call(app, "GET", path).status_code in (200, 307, 404, 422), text
+
+
+def test_what_does_not_exist_is_a_404_problem(app: FastAPI) -> None:
+    for path in ("/v1/runs/none", "/v1/runs/none/iterations", "/v1/runs/none/pairs", "/v1/nothing"):
+        response = _call(app, "GET", path)
+        assert (response.status_code, response.json()["status"]) == (404, 404)
+
+
+def test_pairs_and_iterations_of_a_fresh_run_are_empty_but_there(app: FastAPI, tmp_path: Path) -> None:
+    run = _create(app, a_spec_body(tmp_path))["id"]
+    assert _call(app, "GET", f"/v1/runs/{run}/pairs").json() == {"iteration": 1, "total": 0, "offset": 0, "pairs": []}
+    assert _call(app, "GET", f"/v1/runs/{run}/iterations").json()["iterations"] == [
+        {"iteration": 0, "commit": None, "evaluation": None}
+    ]
+    assert _call(app, "GET", "/v1/weights").json() == {"weights": []}
+    assert _call(app, "GET", f"/v1/runs/{run}/pairs?iteration=0").status_code == 422
+
+
+def test_a_bad_last_event_id_is_the_clients_error(app: FastAPI, tmp_path: Path) -> None:
+    run = _create(app, a_spec_body(tmp_path))["id"]
+    response = _call(app, "GET", f"/v1/runs/{run}/events", headers={"Last-Event-ID": "not an id"})
+    assert response.status_code == 400
+
+
+def test_a_run_whose_artifacts_are_broken_fails_with_the_reason_and_the_next_one_goes_on(
+    app: FastAPI, loop: ReconcileLoop, tmp_path: Path
+) -> None:
+    first = _create(app, a_spec_body(tmp_path))["id"]
+    second = _create(app, a_spec_body(tmp_path))["id"]
+    loop.reconcile()
+    (tmp_path / "store" / layout.plan(layout.base(first))).write_text("{}")
+    loop.reconcile()
+    broken = _call(app, "GET", "/v1/runs").json()["runs"][1]
+    assert (broken["id"], broken["state"]) == (first, "failed")
+    assert "ValidationError" in broken["reason"]
+    assert _call(app, "GET", f"/v1/runs/{second}").json()["state"] == "running"
+
+
+def test_a_run_record_that_cannot_be_read_hides_no_other_run(app: FastAPI, loop: ReconcileLoop, tmp_path: Path) -> None:
+    broken = tmp_path / "store" / layout.run_record("broken-run")
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    run = _create(app, a_spec_body(tmp_path))["id"]
+    assert [view["id"] for view in _call(app, "GET", "/v1/runs").json()["runs"]] == [run]
+    assert _call(app, "GET", "/v1/runs/broken-run").status_code == 404
+    assert loop.reconcile() == 1
+
+
+def test_readiness_names_the_reconcilers_trouble(app: FastAPI, loop: ReconcileLoop) -> None:
+    assert _call(app, "GET", "/readyz").status_code == 200
+    loop.last_error = "OSError: disk full"
+    response = _call(app, "GET", "/readyz")
+    assert (response.status_code, "disk full" in response.json()["detail"]) == (503, True)
