@@ -23,6 +23,7 @@ from services.policy.engines.transformers.engine import TransformersEngine
 from services.policy.settings import PolicySettings
 from services.trainer.forward.log_probs import Compute, batch_log_probs, log_probs_of
 from services.trainer.forward.sequences import Sequences
+from services.trainer.weights.canaries import canary_start
 from services.trainer.weights.importing import import_model
 from services.trainer.weights.models import Policies
 from services.trainer.weights.publishing import publish
@@ -94,11 +95,12 @@ class DemoPolicies:
         batch = sequences.batch(np.arange(len(sequences)), self._compute.device)
         each = np.tile(np.repeat(shares, NUM_ADJECTIVES) / NUM_ADJECTIVES, len(self._prompts)) / len(self._prompts)
         weights = torch.tensor(each, dtype=torch.float32)
+        start = canary_start(model, sequences, self._compute.device)
         for _ in range(NUM_STEPS):
             optimizer.zero_grad()
             (-(weights * batch_log_probs(model, batch, self._compute)).sum()).backward()
             optimizer.step()
-        return publish(self._store, RUN, number, model, self.reference)
+        return publish(self._store, RUN, number, model, self.reference, start)
 
     def draw(self, version: WeightVersion, num: int, seed: int, drawn: Callable[[], None]) -> list[Responses]:
         """`num` responses to each question, `drawn` being called after each; equal seeds give equal responses."""

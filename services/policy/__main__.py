@@ -24,7 +24,7 @@ def main() -> None:
     parts = build_parts(settings, store)
 
     def ready() -> dict[str, str | None]:
-        return {"worker": "has ended" if ended.is_set() else None}
+        return {"worker": "has ended" if ended.is_set() else None, "engine": parts.gate.trouble}
 
     app = policy_app(settings, parts.completions, ready=ready)
     arguments = (settings, store, parts.handler, stop, ended)

@@ -35,6 +35,7 @@ class Parts:
 
     handler: GenerateHandler
     completions: Completions
+    gate: Gate
 
 
 def build_parts(settings: PolicySettings, store: DirectoryStore) -> Parts:
@@ -48,7 +49,7 @@ def build_parts(settings: PolicySettings, store: DirectoryStore) -> Parts:
         max_responses=settings.max_batch_rows,
     )
     handler = GenerateHandler(store, gate, load_tokenizer)
-    return Parts(handler, Completions(store, gate, load_tokenizer, limits))
+    return Parts(handler, Completions(store, gate, load_tokenizer, limits), gate)
 
 
 def _device(settings: PolicySettings, engine: Engine) -> SharedDevice | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from shared.contracts.records import FinishReason
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import Precision, WeightVersion
 
 
 class EngineError(RuntimeError):
@@ -19,6 +19,10 @@ class EngineUnavailableError(EngineError):
 
 class SwapRefusedError(EngineError):
     """These weights must not serve; the message says why. The version that served before goes on serving."""
+
+
+class SwapGivenUpError(SwapRefusedError):
+    """These weights have been refused several times in a row: trying once more would change nothing."""
 
 
 class EngineBusyError(EngineError):
@@ -83,6 +87,10 @@ class Engine(Protocol):
 
     def live_version(self) -> WeightVersion | None:
         """The version that serves; None before the first swap."""
+        ...
+
+    def precision(self) -> Precision:
+        """What it computes in: known, or asked of the server, never assumed. `EngineError` before the first swap."""
         ...
 
 

@@ -1,10 +1,10 @@
 """Settings of the policy service."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
+from shared.contracts.weights import Precision
 from shared.runtime.http.app import HttpSettings
 
 
@@ -22,18 +22,16 @@ class PolicySettings(HttpSettings):
         description="`module:callable`; called with a weights directory, it returns its tokenizer.",
     )
     device: str = Field(default="auto", description="`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        default="float32", description="What the weights are served in; anything below float32 needs a wider tolerance."
-    )
+    dtype: Precision = Field(default="float32", description="What the engine `transformers` computes in.")
     max_batch_rows: int = Field(default=128, ge=1, description="Responses generated at once.")
     num_threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the engine; torch decides if unset."
     )
-    canary_tolerance: float = Field(
-        default=1e-3,
+    canary_tolerance: float | None = Field(
+        default=None,
         gt=0.0,
-        description="Largest |engine - trainer| log-prob of a canary token, in nats. Narrowed to a quarter of the "
-        "difference between old and new weights where the engine's rounding allows it.",
+        description="Largest engine - trainer on the first canary, in nats a token (root mean square); it measures the "
+        "engine's rounding, which later ones are held against. Unset: what the engine's precision allows.",
     )
     completion_idle_s: float = Field(
         default=5.0,

@@ -8,13 +8,14 @@ from typing import Any
 
 from services.policy.drawing.prompts import Renderer, Tokenizer, prompt_limit
 from services.policy.drawing.sampling_policy import Drawing, Drawn, RenderedPrompt, SamplingPlan
-from services.policy.engine import EngineUnavailableError
+from services.policy.engine import EngineUnavailableError, SwapGivenUpError
 from services.policy.swapping.gate import Gate
 from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import Prompt, Rollout, Skipped
+from shared.contracts.weights import Precision
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.telemetry import span
-from shared.runtime.worker.loop import RetryLater
+from shared.runtime.worker.loop import GiveUp, RetryLater
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore
 from shared.store.artifacts.tables import create_table, read_skipped, read_table
@@ -27,7 +28,7 @@ class GenerateHandler:
 
     A shard whose artifact exists is adopted as it is. Raises when the weights are refused, the engine gives something
     that must not be stored, or the version changed meanwhile; nothing is written then, and the item may be tried again.
-    `RetryLater` while the engine is away.
+    `RetryLater` while the engine is away, `GiveUp` for weights that it has refused several times.
     """
 
     def __init__(
@@ -56,14 +57,17 @@ class GenerateHandler:
             prompts = [RenderedPrompt(prompt.prompt_id, ids) for prompt, ids in rendered]
             with span("generate", run=item.run, step=item.step, shard=item.shard, version=str(version)):
                 drawn = self._drawing(item, plan).draw(prompts)
+            precision = self._gate.precision
         except EngineUnavailableError as error:
             raise RetryLater(AWAY_PAUSE_S, str(error)) from error
+        except SwapGivenUpError as error:
+            raise GiveUp(str(error)) from error
         rollouts: list[Rollout] = []
         for (prompt, prompt_ids), found in zip(rendered, drawn, strict=True):
             if isinstance(found, Skipped):
                 skipped.append(found)
             else:
-                rollouts.append(_rollout(prompt, prompt_ids, found, self._tokenizer(directory)))
+                rollouts.append(_rollout(prompt, prompt_ids, found, self._tokenizer(directory), precision))
         if not create_table(self._store, key, Rollout, rollouts, skipped):
             return self._adopted(key)
         return _summary(rollouts, skipped, adopted=False)
@@ -118,7 +122,9 @@ def _read_plan(store: DirectoryStore, item: WorkItem) -> SamplingPlan:
     return plan
 
 
-def _rollout(prompt: Prompt, prompt_ids: list[int], drawn: Drawn, tokenizer: Tokenizer) -> Rollout:
+def _rollout(
+    prompt: Prompt, prompt_ids: list[int], drawn: Drawn, tokenizer: Tokenizer, precision: Precision
+) -> Rollout:
     return Rollout(
         prompt_id=prompt.prompt_id,
         prompt=prompt.messages,
@@ -129,6 +135,7 @@ def _rollout(prompt: Prompt, prompt_ids: list[int], drawn: Drawn, tokenizer: Tok
         finish_reasons=[completion.finish_reason for completion in drawn.completions],
         versions=[version.number for version in drawn.versions],
         digests=[version.digest for version in drawn.versions],
+        precision=precision,
         effective_sample_size=drawn.effective_sample_size,
     )
 

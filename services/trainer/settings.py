@@ -29,8 +29,7 @@ class TrainerSettings(Settings):
     )
     trainer_dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="What forward and backward compute in; weights and optimizer stay float32. Below float32 the "
-        "tolerances of step 0 and of the witness must be wider.",
+        description="What forward and backward compute in; weights and optimizer stay float32.",
     )
     trainer_num_threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the trainer, of each process; torch decides if unset."

@@ -54,12 +54,15 @@ class StepRunner:
         work = hashlib.sha256(self.store.read(layout.plan(item.step)) + pairs.digest().encode()).hexdigest()
         name = item.step.removeprefix(f"{layout.run(item.run)}/").replace("/", "-")
         checkpoints = self.checkpoints(self.store.path(f"{layout.scratch(item.run)}/{name}"), work)
-        policy, metrics = train(Iteration(plan, pairs, self.policies, checkpoints, self.compute, self.strategy))
+        trained = train(Iteration(plan, pairs, self.policies, checkpoints, self.compute, self.strategy))
+        policy = trained.policy
         if policy is None:
             return {}
-        metrics["train_s"] = time.monotonic() - start
+        metrics = {**trained.metrics, "train_s": time.monotonic() - start}
         with span("publish", run=item.run, step=item.step):
-            version = publish(self.store, item.run, plan.iteration, policy, plan.start_from, plan.makes_half)
+            version = publish(
+                self.store, item.run, plan.iteration, policy, plan.start_from, trained.canary, plan.makes_half
+            )
             candidate = PublishedWeights(version=version, metrics=metrics, skipped=pairs.skipped)
             published = announce(self.store, item.step, candidate)
         if published.version.digest == version.digest:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from shared.contracts.base import Fact
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import Precision, WeightVersion
 
 FinishReason = Literal["stop", "length"]
 VerdictStatus = Literal["ok", "tie", "abstain", "error"]
@@ -54,6 +54,7 @@ class Rollout(Fact):
     finish_reasons: list[FinishReason]
     versions: list[int] = Field(description="number of the weight version of each response")
     digests: list[str] = Field(description="digest of the weight version of each response")
+    precision: Precision = Field(default="float32", description="what the sampler computed in")
     effective_sample_size: float | None = Field(
         default=None, description="of the proposals that the responses were resampled from; null where none were"
     )

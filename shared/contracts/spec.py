@@ -230,16 +230,18 @@ class TrainingSpec(Input):
     weight_decay: float = Field(default=0.0, ge=0.0)
     max_pair_tokens: int = Field(default=2048, ge=8, description="A longer prompt + response drops its pair, listed.")
     checkpoint_every_steps: int = Field(default=200, ge=1)
-    step_zero_tolerance: float = Field(
-        default=1e-3,
+    step_zero_tolerance: float | None = Field(
+        default=None,
         gt=0.0,
-        description="Largest |log pi_theta - log pi_t| of a stored response, in nats a token, at step 0.",
+        description="Largest |log pi_theta - log pi_t| of a stored response, in nats a token, at step 0. Unset: by "
+        "what the trainer computes in, 0.001 in float32, 0.05 in bfloat16.",
     )
-    witness_tolerance: float = Field(
-        default=1e-3,
+    witness_tolerance: float | None = Field(
+        default=None,
         gt=0.0,
         description="Largest mean |trainer's - sampler's log-prob| a token, in nats; beyond it training is refused. "
-        "Widen it for an engine that samples below float32 (bfloat16: about 1e-2).",
+        "Unset: by the coarser of what sampler and trainer compute in, 0.001 in float32, 0.01 in float16, 0.05 in "
+        "bfloat16.",
     )
 
 

@@ -1,6 +1,6 @@
 """Weight versions: `(run, number, digest)`, and the manifest that proves one."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -34,6 +34,17 @@ def label(number: int, half: int | None) -> str:
     return str(number) if half is None else f"{number}.half-{half}"
 
 
+Precision = Literal["float32", "float16", "bfloat16"]
+"""What an engine computes in, whatever its weights are stored in."""
+
+
+def coarsest(*precisions: Precision) -> Precision:
+    """The one that rounds most; float32 without any."""
+    if "bfloat16" in precisions:
+        return "bfloat16"
+    return "float16" if "float16" in precisions else "float32"
+
+
 class FileDigest(Fact):
     """One file of a weights directory."""
 
@@ -54,15 +65,33 @@ class Manifest(Fact):
 
 
 class Canary(Fact):
-    """`canary.json`: fixed token sequences with the trainer's log-probs of every token after the first.
+    """`canary.json`: token sequences, and the trainer's log-probs of their tokens from `starts` on, in full float32.
 
     `log_probs` are under these weights, `parent_log_probs` under the version that training started from (the same
     values for the reference policy): an engine that still serves the old weights, or a part of them, is told apart.
+    The reference policy's sequences are its own samples; a trained version's are responses that it was trained on,
+    because these are what training moved most.
     """
 
     sequences: list[list[int]]
+    starts: list[int] = Field(
+        default=[], description="index of the first token compared, of each sequence; empty: all after the first are"
+    )
     log_probs: list[list[float]]
     parent_log_probs: list[list[float]]
+
+    def first_compared(self) -> list[int]:
+        """Index of the first token that is compared, of each sequence."""
+        return self.starts or [1] * len(self.sequences)
+
+    def num_compared(self) -> list[int]:
+        """How many tokens are compared, of each sequence."""
+        return [len(ids) - start for ids, start in zip(self.sequences, self.first_compared(), strict=True)]
+
+    def part(self, start: int, end: int) -> Self:
+        """The sequences of a range, with what belongs to them."""
+        fields = {name: rows[start:end] for name, rows in self}
+        return self.model_copy(update=fields)
 
 
 class Promotion(Fact):

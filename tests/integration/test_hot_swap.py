@@ -94,7 +94,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "NaN weight": (edited(broken_weights.poison), "q_proj.weight holds NaN"),
     "infinite weight outside the canary": (edited(broken_weights.poison_unused_row), "embed_tokens.weight holds NaN"),
     "other shape": (edited(broken_weights.reshape), "up_proj"),
-    "other weights than the canary's": (edited(broken_weights.nudge), "nats away"),
+    "other weights than the canary's": (edited(broken_weights.nudge), "computes another model"),
     "no weights file": (broken_weights.without_file("model.safetensors"), "no safetensors"),
     "no canary": (broken_weights.without_file("canary.json"), "canary.json"),
     "no config": (broken_weights.without_file("config.json"), "config"),
@@ -157,7 +157,7 @@ def test_old_weights_under_a_new_canary_are_refused(
         shutil.copy(old_model / "model.safetensors", path / "model.safetensors")
 
     bad = broken_version(store, old, tiny_models.perturb(old_model, tmp_path / "new", seed=2), stale)
-    with pytest.raises(SwapRefusedError, match="nats away"):
+    with pytest.raises(SwapRefusedError, match="still computes the old log-probs"):
         swap(engine, store, bad)
     assert_serves(engine, old_model, old)
 
@@ -165,7 +165,8 @@ def test_old_weights_under_a_new_canary_are_refused(
 def test_a_wide_tolerance_does_not_let_the_old_weights_pass(store: DirectoryStore, tmp_path: Path) -> None:
     """Tolerance 0.5 nats; old and new differ by more; the engine's log-probs lie within 0.5 of both, nearer to the old.
 
-    The canary is built around the served weights: new = served + 0.4, old = served - 0.2, so |new - old| = 0.6 > 0.5.
+    The canary is built around the served weights: new = served + 0.4, old = served - 0.2, so a third of the step is
+    made.
     """
     engine = TransformersEngine(PolicySettings(device="cpu", num_threads=1, canary_tolerance=0.5))
     model = tiny_models.make_model(tmp_path / "model", seed=1)
@@ -180,7 +181,7 @@ def test_a_wide_tolerance_does_not_let_the_old_weights_pass(store: DirectoryStor
         (path / directories.CANARY).write_text(shifted.model_dump_json())
 
     old = tiny_models.publish(store, "run", 0, model)
-    with pytest.raises(SwapRefusedError, match="old log-probs"):
+    with pytest.raises(SwapRefusedError, match=r"neither the old weights nor the new: it has made 0\.333"):
         swap(engine, store, broken_version(store, old, model, shift_canary))
 
 

@@ -198,7 +198,8 @@ def test_a_resumed_training_ends_in_bit_identical_weights(
     pairs = read_pairs(store, item.step, plan)
 
     def attempt(workspace: Workspace) -> tuple[torch.nn.Module, dict[str, float]]:
-        policy, metrics = train(Iteration(plan, pairs, Policies(store, COMPUTE.device), workspace, COMPUTE))
+        trained = train(Iteration(plan, pairs, Policies(store, COMPUTE.device), workspace, COMPUTE))
+        policy, metrics = trained.policy, trained.metrics
         assert policy is not None
         return policy, metrics
 

@@ -143,7 +143,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "NaN weight": (edited(broken_weights.poison), "q_proj.weight holds NaN"),
     "infinite weight outside the canary": (edited(broken_weights.poison_unused_row), "embed_tokens.weight holds NaN"),
     "other shape": (edited(broken_weights.reshape), "up_proj.weight is"),
-    "other weights than the canary's": (edited(broken_weights.nudge), "nats away"),
+    "other weights than the canary's": (edited(broken_weights.nudge), "computes another model"),
     "no weights file": (broken_weights.without_file("model.safetensors"), "no safetensors"),
     "no canary": (broken_weights.without_file("canary.json"), "canary.json"),
 }

@@ -104,7 +104,8 @@ def seen_in(
         return made[0]
 
     with capture_logs() as lines:
-        whole, metrics = train(replace(iteration, strategy=spied))
+        trained = train(replace(iteration, strategy=spied))
+        whole, metrics = trained.policy, trained.metrics
     if whole is None:
         return None
     steps = [line for line in lines if line["event"] == "optimizer_step"]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from services.policy.engine import Completion, EngineError, GenerationRequest, Sampling, SwapRefusedError
 from services.policy.settings import PolicySettings
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import Precision, WeightVersion
 from shared.inpo.seeds import uniform_of
 
 VOCAB_SIZE = 256
@@ -35,6 +35,10 @@ class FakeEngine:
     def live_version(self) -> WeightVersion | None:
         """See `Engine`."""
         return self.live
+
+    def precision(self) -> Precision:
+        """See `Engine`."""
+        return "float32"
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine`."""

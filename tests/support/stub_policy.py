@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.policy.engine import Completion, GenerationRequest, Sampling
 from services.policy.settings import PolicySettings
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import Precision, WeightVersion
 from shared.inpo.seeds import seed_of
 
 VOCABULARY = 200
@@ -23,6 +23,9 @@ class StubEngine:
 
     def live_version(self) -> WeightVersion | None:
         return self._live
+
+    def precision(self) -> Precision:
+        return "float32"
 
     def stage(self, directory: Path, version: WeightVersion) -> None:
         del directory, version

@@ -167,11 +167,12 @@ def iteration_text(progress: Progress) -> str:
 
 
 def phase_text(run: RunView) -> str:
-    """The phase with its progress where it has any."""
+    """The phase with its progress where it has any, and what holds it up."""
     progress = run.progress
     counts = f" {progress.done}/{progress.total}" if progress.total > 1 and run.state == "running" else ""
     dead = f", {progress.dead} given up" if progress.dead else ""
-    return f"{progress.phase}{counts}{dead}"
+    held_up = f", held up: {progress.waiting}" if progress.waiting else ""
+    return f"{progress.phase}{counts}{dead}{held_up}"
 
 
 def estimate(value: Estimate | None, digits: int = 3) -> str:

@@ -1,5 +1,6 @@
 """Following a run: a progress bar of the phase, a line an iteration, samples at the end."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from shared.contracts.rest.runs import IterationView, RunDetail
 
 ENDED = ("succeeded", "failed", "cancelled")
 POLL_S = 0.5
+_NUMBER = re.compile(r"[0-9.]+")
 SLOWEST_POLL_S = 5.0
 
 
@@ -33,6 +35,7 @@ def follow(api: Api, run: str, console: Console, *, pause: Callable[[float], Non
     with progress_bar(console) as bar:
         task = bar.add_task("waiting", total=None)
         shown: dict[int, bool] = {}
+        told = ""
         wait_s = POLL_S
         while True:
             try:
@@ -47,6 +50,7 @@ def follow(api: Api, run: str, console: Console, *, pause: Callable[[float], Non
                 continue
             wait_s = POLL_S
             progress = view.progress
+            told = _tell_waiting(console, progress.waiting, told)
             total = max(1, progress.total)
             bar.update(task, description=_described(view), completed=progress.done, total=total)
             if view.state in ENDED:
@@ -83,6 +87,14 @@ def _show_new(api: Api, run: str, console: Console, shown: dict[int, bool]) -> N
             continue
         shown[row.iteration] = measured
         console.print(_line(row), markup=False, soft_wrap=True)
+
+
+def _tell_waiting(console: Console, waiting: str | None, told: str) -> str:
+    """Print what holds the run up when it is something else than what was told last; numbers make no difference."""
+    kind = _NUMBER.sub("", waiting or told)
+    if kind != told:
+        console.print(f"held up · {waiting}", markup=False, soft_wrap=True)
+    return kind
 
 
 def _line(row: IterationView) -> str:

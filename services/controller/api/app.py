@@ -81,7 +81,8 @@ def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings)
     @router.get("", openapi_extra=described(response=examples.RUN_LIST))
     def list_runs() -> RunList:
         """All runs, newest first."""
-        return RunList(runs=[repository.view(record) for record in reversed(repository.records())])
+        views = (repository.view(record) for record in reversed(repository.records()))
+        return RunList(runs=[with_waiting(view, queue) for view in views])
 
     @router.get("/{run_id}", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.RUN_DETAIL))
     def get_run(run_id: RunId) -> RunDetail:

@@ -7,7 +7,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from services.policy.engine import Engine, EngineBusyError
-from shared.contracts.weights import WeightVersion
+from services.policy.swapping.refusals import Refusals
+from shared.contracts.weights import Precision, WeightVersion
 from shared.runtime.device_lock import DeviceBusyError, SharedDevice
 from shared.runtime.telemetry import span
 
@@ -35,6 +36,7 @@ class Gate:
         self._device = device
         self._clock = clock
         self._directory_of = directory_of
+        self._refusals = Refusals(clock)
         self._swapping = threading.Lock()
         self._changed = threading.Condition()
         self._closed = False
@@ -46,6 +48,16 @@ class Gate:
     def live(self) -> WeightVersion | None:
         """The version that the engine serves at this moment."""
         return self._engine.live_version()
+
+    @property
+    def precision(self) -> Precision:
+        """What the engine computes in; `EngineError` before the first swap."""
+        return self._engine.precision()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last swap failed; None once one has succeeded."""
+        return self._refusals.reason
 
     @property
     def closed(self) -> bool:
@@ -85,7 +97,10 @@ class Gate:
                 self._leave()
 
     def ensure(self, version: WeightVersion) -> None:
-        """Make `version` live; does nothing when it is. Its files are checked before the gate closes."""
+        """Make `version` live; does nothing when it is. Its files are checked before the gate closes.
+
+        `SwapRefusedError` when they or their canary do not pass, `SwapGivenUpError` when that has happened too often.
+        """
         with self._working():
             if self._engine.live_version() != version:
                 self._swap(version)
@@ -97,7 +112,7 @@ class Gate:
             if self._engine.live_version() == version:
                 return
             directory = self._directory_of(version)
-            with span("swap", version=str(version)):
+            with self._refusals.trying(version), span("swap", version=str(version)):
                 self._engine.stage(directory, version)
                 with self._alone(check):
                     self._engine.swap_weights(directory, version)

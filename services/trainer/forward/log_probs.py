@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from services.trainer.errors import NotFiniteError
 from services.trainer.forward.sequences import Batch, Rows, Sequences
 from services.trainer.ranks import ALONE, Ranks
+from shared.contracts.weights import Precision
 from shared.inpo.objective import response_log_probs, token_log_probs
 
 LogProbs = NDArray[np.float32]
@@ -30,6 +31,11 @@ class Compute:
     device: torch.device
     dtype: torch.dtype = torch.float32
     ranks: Ranks = ALONE
+
+    @property
+    def precision(self) -> Precision:
+        """What a forward computes in, by name."""
+        return "bfloat16" if self.dtype == torch.bfloat16 else "float32"
 
     def autocast(self) -> torch.autocast:
         """The precision of forwards; nothing changes in float32."""
@@ -73,14 +79,19 @@ def log_probs_of(
     return found
 
 
-def canary_log_probs(model: nn.Module, sequences: list[list[int]], device: torch.device) -> list[list[float]]:
-    """The log pi of every token after the first, in full float32, one unpadded forward a sequence."""
+def canary_log_probs(
+    model: nn.Module, sequences: list[list[int]], device: torch.device, starts: list[int] | None = None
+) -> list[list[float]]:
+    """The log pi of every token from its sequence's start on, in full float32, one unpadded forward a sequence.
+
+    Without `starts`, of every token after the first.
+    """
     rows: list[list[float]] = []
     with torch.no_grad():
-        for sequence in sequences:
+        for sequence, start in zip(sequences, starts or [1] * len(sequences), strict=True):
             ids = torch.tensor([sequence], device=device)
-            logits: Tensor = model(input_ids=ids, use_cache=False).logits[:, :-1]
-            rows.append(cast(list[float], token_log_probs(logits, ids[:, 1:])[0].tolist()))
+            logits: Tensor = model(input_ids=ids, use_cache=False).logits[:, start - 1 : -1]
+            rows.append(cast(list[float], token_log_probs(logits, ids[:, start:])[0].tolist()))
     return rows
 
 

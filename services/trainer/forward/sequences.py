@@ -54,6 +54,13 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def row(self, row: int) -> tuple[list[int], list[int]]:
+        """Prompt and response tokens of one sequence."""
+        start, end = int(self._starts[row]), int(self._starts[row] + self.lengths[row])
+        tokens: list[int] = self.tokens[start:end].tolist()
+        num_prompt = len(tokens) - int(self.response_lengths[row])
+        return tokens[:num_prompt], tokens[num_prompt:]
+
     def digest(self) -> bytes:
         """sha256 of all tokens and lengths."""
         arrays = (self.tokens, self.lengths, self.response_lengths)

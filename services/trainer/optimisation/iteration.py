@@ -30,6 +30,7 @@ from services.trainer.optimisation.probe import Probe
 from services.trainer.optimisation.schedule import Schedule, learning_rate
 from services.trainer.optimisation.strategies import MakeStrategy, Strategy
 from services.trainer.optimisation.strategies.single import SingleProcess
+from services.trainer.weights.canaries import CanaryStart, canary_start
 from services.trainer.weights.models import PolicySource
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.weights import WeightVersion
@@ -53,11 +54,20 @@ class Iteration:
     strategy: MakeStrategy = SingleProcess
 
 
-def train(iteration: Iteration) -> tuple[nn.Module | None, dict[str, float]]:
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a half-step makes: the policy in one piece (rank 0's only), its canary before the step, and measurements."""
+
+    policy: nn.Module | None
+    canary: CanaryStart
+    metrics: dict[str, float]
+
+
+def train(iteration: Iteration) -> Trained:
     """The trained policy and what was measured on the way; the same for the same work, however often interrupted.
 
-    Rank 0 gets the policy, in one piece; the others None. `WrongPolicyError` before anything is trained,
-    `TrainingDivergedError` when a loss, a gradient or a weight is not finite.
+    `WrongPolicyError` before anything is trained, `TrainingDivergedError` when a loss, a gradient or a weight is not
+    finite.
     """
     plan, pairs, compute = iteration.plan, iteration.pairs, iteration.compute
     with span("log_probs", run=plan.run, iteration=plan.iteration, half=plan.half):
@@ -68,13 +78,15 @@ def train(iteration: Iteration) -> tuple[nn.Module | None, dict[str, float]]:
     objective = Objective(plan, pairs, log_probs, compute.device)
     probe = Probe(plan, pairs, strategy.policy, objective, compute)
     metrics = {"num_pairs": float(len(pairs)), **probe.before(log_probs[plan.start_from.digest], sampled)}
+    canary = canary_start(strategy.policy, pairs.sequences, compute.device)
     with span("train", run=plan.run, iteration=plan.iteration, half=plan.half):
         metrics |= optimise(iteration, objective, strategy)
     broken = strategy.non_finite()
     if broken is not None:
         raise TrainingDivergedError(f"tensor {broken} holds NaN or infinity: lower training.learning_rate")
     metrics |= probe.after(log_probs[plan.start_from.digest])
-    return strategy.whole(lambda: iteration.policies.in_host_memory(plan.start_from)), metrics
+    policy = strategy.whole(lambda: iteration.policies.in_host_memory(plan.start_from))
+    return Trained(policy, canary, metrics)
 
 
 def frozen_log_probs(iteration: Iteration) -> Iterator[tuple[str, LogProbs]]:

@@ -13,9 +13,10 @@ from services.trainer.errors import NoPairsError, WrongPolicyError
 from services.trainer.forward.sequences import Rows, Sequences
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.records import PreferencePair, Rollout, Skipped
+from shared.contracts.weights import Precision, coarsest
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore
-from shared.store.artifacts.tables import read_skipped, read_table
+from shared.store.artifacts.tables import distinct_values, read_skipped, read_table
 
 NUM_REASONS_SHOWN = 3
 
@@ -26,7 +27,7 @@ class Pairs:
 
     `sampler` [2N] holds the sampler's log-probs of the responses, the witness, and `sampled_by` [2N] the number of the
     version that they are log-probs of. `preference` [N] are the oracle's answers; `win_rates` [2N] the responses' own,
-    None where the plan's loss does not read them.
+    None where the plan's loss does not read them. `precision` is the coarsest that a sampler computed in.
     """
 
     prompt_ids: list[str]
@@ -35,6 +36,7 @@ class Pairs:
     sampler: NDArray[np.float64]
     sampled_by: NDArray[np.int64]
     win_rates: NDArray[np.float32] | None
+    precision: Precision
     skipped: list[Skipped]
 
     def __len__(self) -> int:
@@ -85,8 +87,15 @@ def read_pairs(store: DirectoryStore, step: str, plan: HalfStepPlan) -> Pairs:
         sampler=np.array(witness, dtype=np.float64),
         sampled_by=np.array(versions, dtype=np.int64),
         win_rates=_win_rates(kept) if plan.win_rates else None,
+        precision=_precision(store, step, plan),
         skipped=skipped,
     )
+
+
+def _precision(store: DirectoryStore, step: str, plan: HalfStepPlan) -> Precision:
+    keys = [key for shard in plan.shards if store.exists(key := layout.rollouts(step, shard.index))]
+    found = {value for key in keys for value in distinct_values(store, key, "precision")}
+    return coarsest(*found)
 
 
 def _win_rates(pairs: list[PreferencePair]) -> NDArray[np.float32]:

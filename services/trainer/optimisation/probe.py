@@ -43,7 +43,9 @@ class Probe:
         `start` and `sampled` [2N] are the log-probs of `start_from` and of each response's own version.
         """
         log_probs = self._log_probs()
-        checks = check_step_zero(self._plan, self._pairs, self._rows, log_probs, start, sampled)
+        checks = check_step_zero(
+            self._plan, self._pairs, self._rows, log_probs, start, sampled, self._compute.precision
+        )
         return {"step_zero_loss": _mean(self._measure(log_probs).loss), **checks}
 
     def after(self, start: LogProbs) -> dict[str, float]:

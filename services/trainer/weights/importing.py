@@ -4,26 +4,21 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from torch import nn
 
 from services.trainer.errors import ModelImportError
-from services.trainer.forward.log_probs import canary_log_probs, vocab_size_of
-from services.trainer.weights.models import load
+from services.trainer.forward.log_probs import canary_log_probs
+from services.trainer.weights.canaries import sampled_sequences
 from services.trainer.weights.publishing import finish, save
 from shared.contracts.spec import ModelSpec
 from shared.contracts.weights import Canary, WeightVersion
-from shared.inpo.seeds import seed_of
+from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights import directories
 
-NUM_CANARY_SEQUENCES = 4
-NUM_CANARY_TOKENS = 24
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
 
@@ -37,21 +32,11 @@ def import_model(store: DirectoryStore, run: str, model: ModelSpec, device: torc
         raise ModelImportError(f"model.path: {error}") from error
     key, path = directories.begin(store, run, 0)
     save(loaded, path, directory)
-    sequences = canary_sequences(loaded)
     written = load(path, torch.float32).to(device)
+    sequences = sampled_sequences(written)
     log_probs = canary_log_probs(written, sequences, device)
     canary = Canary(sequences=sequences, log_probs=log_probs, parent_log_probs=log_probs)
     return finish(store, run, key, number=0, parent=None, model=written, canary=canary)
-
-
-def canary_sequences(model: nn.Module) -> list[list[int]]:
-    """A few fixed sequences over the vocabulary: the same for every model of that vocabulary size."""
-    config: Any = model.config
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    length = min(NUM_CANARY_TOKENS, context) if isinstance(context, int) and context > 1 else NUM_CANARY_TOKENS
-    draws = np.random.Generator(np.random.Philox(key=seed_of("canary")))
-    tokens = draws.integers(0, vocab_size_of(model), size=(NUM_CANARY_SEQUENCES, length))
-    return [[int(token) for token in row] for row in tokens]
 
 
 def _directory(model: ModelSpec) -> Path:

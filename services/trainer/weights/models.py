@@ -5,21 +5,16 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
 
 from shared.contracts.weights import WeightVersion
+from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights.directories import WeightsError, verify
-
-# A load that fails says so in its exception; the progress bar and the report would only repeat it on stderr.
-transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()
+from shared.store.weights.directories import verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,42 +80,6 @@ class Policies:
         for parameter in model.parameters():
             parameter.grad = None
         self._current = _Kept(version.digest, model.requires_grad_(False))
-
-
-def load(directory: Path, dtype: torch.dtype | str) -> nn.Module:
-    """The directory's model in eval mode; `WeightsError` when it cannot be read or a tensor is missing or unknown.
-
-    transformers itself would fill what is missing with random numbers and go on.
-    """
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(directory),
-            dtype=dtype,
-            output_loading_info=True,
-            # Refused below, by name; transformers' own refusal names nothing.
-            ignore_mismatched_sizes=True,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise WeightsError(f"{directory} cannot be loaded: {error}") from error
-    model, info = loaded
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        found = sorted(str(name) for name in info.get(problem) or [])
-        if found:
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            raise WeightsError(f"{directory}: {problem.replace('_', ' ')}: {', '.join(found[:3])}{more}")
-    name = non_finite(model)
-    if name is not None:
-        raise WeightsError(f"{directory}: tensor {name} holds NaN or infinity")
-    return cast(nn.Module, model.eval())
-
-
-def non_finite(model: nn.Module) -> str | None:
-    """The name of a tensor that holds NaN or infinity; None when there is none."""
-    state: dict[str, torch.Tensor] = model.state_dict()
-    return next((name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())), None)
 
 
 def _same_tensors(model: nn.Module, directory: Path) -> bool:

@@ -17,10 +17,10 @@ from torch import nn
 from transformers import GenerationConfig
 
 from services.trainer.errors import NotFiniteError
-from services.trainer.forward.log_probs import canary_log_probs
-from services.trainer.weights.models import non_finite
+from services.trainer.weights.canaries import CanaryStart
 from shared.contracts.records import PublishedWeights
 from shared.contracts.weights import Canary, WeightVersion
+from shared.models.loading import non_finite
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model, read_model
 from shared.store.weights import directories
@@ -31,18 +31,23 @@ _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def publish(
-    store: DirectoryStore, run: str, number: int, model: nn.Module, parent: WeightVersion, half: int | None = None
+    store: DirectoryStore,
+    run: str,
+    number: int,
+    model: nn.Module,
+    parent: WeightVersion,
+    start: CanaryStart,
+    half: int | None = None,
 ) -> WeightVersion:
     """A complete candidate for version `number`: the parent's files, tensor names, dtypes and shapes, new values.
 
-    With `half` it is no iterate but what that half-step makes on the way to it.
+    `start` is its canary under the parent. With `half` it is no iterate but what that half-step makes on the way to it.
 
     The live model is rounded to what was written, so that it is the new version exactly. `NotFiniteError` before
     anything is written when a tensor holds NaN or infinity; `WeightsError` when the files would not match the parent's.
     """
     source = store.path(parent.directory)
     headers = directories.tensor_headers(source)
-    old = directories.read_canary(source)
     with rounded_to(model, _dtype_of(headers)):
         # After rounding: what is finite in 32 bits may overflow in 16.
         name = non_finite(model)
@@ -52,9 +57,7 @@ def publish(
         save(model, path, source)
     shutil.copyfile(source / "config.json", path / "config.json")
     directories.check_headers(directories.tensor_headers(path), headers)
-    device = next(model.parameters()).device
-    new = canary_log_probs(model, old.sequences, device)
-    canary = Canary(sequences=old.sequences, log_probs=new, parent_log_probs=old.log_probs)
+    canary = start.after(model, next(model.parameters()).device)
     return finish(store, run, key, number=number, parent=parent.digest, model=model, canary=canary, half=half)
 
 

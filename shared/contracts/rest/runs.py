@@ -36,7 +36,7 @@ class Progress(Fact):
     total: int
     dead: int = 0
     waiting: str | None = Field(
-        default=None, description="what outside is unavailable and holds the run up, since when"
+        default=None, description="what holds the run up: what is unavailable, or why work is tried again"
     )
 
 

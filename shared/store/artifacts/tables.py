@@ -35,6 +35,7 @@ SCHEMAS: dict[type[BaseModel], pa.Schema] = {
             ("finish_reasons", pa.list_(_TEXT)),
             ("versions", pa.list_(_INT)),
             ("digests", pa.list_(_TEXT)),
+            ("precision", _TEXT),
             ("effective_sample_size", _FLOAT),
         ]
     ),
@@ -128,6 +129,15 @@ def create_table(
 def read_table(store: ArtifactStore, key: str, record_type: type[RecordT]) -> list[RecordT]:
     """The records under a key."""
     return decode(record_type, store.read(key), key)
+
+
+def distinct_values(store: ArtifactStore, key: str, column: str) -> set[Any]:
+    """The different values of one column of the table under a key, which is all of it that is decoded."""
+    try:
+        found = pq.read_table(io.BytesIO(store.read(key)), columns=[column], use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
+    return set(found.column(column).unique().to_pylist())
 
 
 def num_rows(store: ArtifactStore, key: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.store.artifacts import layout
-from shared.store.queue.protocol import MAX_TRIES, Claim, Depth, Wait, deferred, told, worth_telling
+from shared.store.queue.protocol import MAX_TRIES, Claim, Depth, Wait, deferred, held_up, told, worth_telling
 
 
 class ManualClock:
@@ -176,9 +176,7 @@ class MemoryQueue:
 
     def waiting(self, run: str) -> list[Attempt]:
         """See `Queue.waiting`."""
-        histories = [self._state.entries[identity].history for identity in self.outstanding(run)]
-        found = [history for history in histories if history.waiting_since_s is not None]
-        return sorted(found, key=lambda history: history.waiting_since_s or 0.0)
+        return held_up(self._state.entries[identity].history for identity in self.outstanding(run))
 
     def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:
         """See `Queue.items`."""

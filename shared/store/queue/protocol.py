@@ -4,7 +4,8 @@ Work is at-least-once; effects are exactly-once because artifacts are created ex
 nothing: the reconciler asks again for whatever artifact is missing, under the same ids.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +61,12 @@ def deferred(attempt: Attempt, reason: str, wait: Wait | None, now_s: float) -> 
 def worth_telling(history: Attempt) -> bool:
     """Whether this deferral is an event: of a long row of waits only the 1st, 2nd, 4th, 8th … are."""
     return history.waits & (history.waits - 1) == 0
+
+
+def held_up(histories: Iterable[Attempt]) -> list[Attempt]:
+    """Those that wait for something outside, the longest wait first; then those that a try has failed."""
+    waiting = [history for history in histories if history.waiting_since_s is not None or history.reasons]
+    return sorted(waiting, key=lambda history: math.inf if history.waiting_since_s is None else history.waiting_since_s)
 
 
 def told(event_type: str, claim: Claim, **data: object) -> Event:
@@ -144,7 +151,7 @@ class Queue(Protocol):
         ...
 
     def waiting(self, run: str) -> list[Attempt]:
-        """Histories of the run's items that wait for something outside, those that wait for longest first."""
+        """Histories of the run's items that are held up: see `held_up`."""
         ...
 
     def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:

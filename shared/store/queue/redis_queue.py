@@ -25,6 +25,7 @@ from shared.store.queue.protocol import (
     Depth,
     Wait,
     deferred,
+    held_up,
     told,
     worth_telling,
 )
@@ -175,8 +176,8 @@ class RedisQueue:
             for kind in KINDS:
                 stored = cast(dict[str, str], self._redis.hgetall(_key(kind, "history")))
                 mine = (Attempt.model_validate_json(text) for name, text in stored.items() if name.startswith(prefix))
-                found += [attempt for attempt in mine if attempt.waiting_since_s is not None]
-        return sorted(found, key=lambda attempt: attempt.waiting_since_s or 0.0)
+                found += mine
+        return held_up(found)
 
     def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:
         """See `Queue.items`."""

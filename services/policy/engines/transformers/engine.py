@@ -18,11 +18,11 @@ from transformers import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessorList
 
 from services.policy.engine import Completion, EngineError, GenerationRequest, Sampling, SwapRefusedError
-from services.policy.engines.transformers.loading import LoadedModel, load
+from services.policy.engines.transformers.loading import LoadedModel, loaded
 from services.policy.engines.transformers.sampling import Mixed, SeededSampler
 from services.policy.settings import PolicySettings
 from services.policy.swapping.canary import CanaryCheck
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import Precision, WeightVersion
 from shared.runtime.telemetry import span
 from shared.store.weights.directories import WeightsError, read_canary, tensor_headers, verify
 
@@ -54,7 +54,8 @@ class TransformersEngine:
         self._device = _device(settings.device)
         self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[settings.dtype]
         self._max_rows = settings.max_batch_rows
-        self._canary = CanaryCheck(settings.canary_tolerance, settings.dtype)
+        self._precision: Precision = settings.dtype
+        self._canary = CanaryCheck(settings.dtype, settings.canary_tolerance)
         self._busy = threading.Lock()
         self._staged: WeightVersion | None = None
         self._live: LoadedModel | None = None
@@ -63,6 +64,10 @@ class TransformersEngine:
     def live_version(self) -> WeightVersion | None:
         """See `Engine.live_version`."""
         return None if self._live is None else self._live.version
+
+    def precision(self) -> Precision:
+        """See `Engine.precision`."""
+        return self._precision
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine.generate`."""
@@ -128,7 +133,7 @@ class TransformersEngine:
         if self._staged != version:
             self.stage(directory, version)
         self._staged = None
-        shadow = load(directory, version, self._device, self._dtype)
+        shadow = loaded(directory, version, self._device, self._dtype)
         with span("canary", version=str(version)):
             verdict = self._canary.check(read_canary(directory), lambda sequences: self._score(shadow, sequences))
         log.info("canary_accepted", version=str(version), **asdict(verdict))

@@ -30,7 +30,7 @@ from services.policy.engines.vllm.serving import SERVED_NAME
 from services.policy.engines.vllm.stops import stop_ids_of
 from services.policy.settings import PolicySettings
 from services.policy.swapping.canary import CanaryCheck
-from shared.contracts.weights import WeightVersion
+from shared.contracts.weights import Precision, WeightVersion
 from shared.runtime.telemetry import span
 from shared.store.weights.directories import (
     TensorHeader,
@@ -75,7 +75,7 @@ class VllmEngine:
             patience_s=settings.vllm_patience_s,
         )
         self._tolerance = settings.canary_tolerance
-        self._dtype: str | None = None
+        self._precision: Precision | None = None
         self._tested: str | None = None
         self._canary: CanaryCheck | None = None
         self._staged: WeightVersion | None = None
@@ -105,6 +105,12 @@ class VllmEngine:
         """See `Engine.live_version`; None as well when the server was started again. Asks the server."""
         live = self._live
         return live.version if live is not None and self._client.weight_version() == live.label else None
+
+    def precision(self) -> Precision:
+        """See `Engine.precision`: what the server said when the live version was loaded."""
+        if self._precision is None:
+            raise EngineError("no weights are loaded yet; swap_weights comes first")
+        return self._precision
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[list[Completion]]:
         """See `Engine.generate`; consecutive seeds of a request share one pass over the prompt."""
@@ -177,6 +183,9 @@ class VllmEngine:
     def _go_back(self, refused: WeightVersion, error: Exception) -> None:
         last = self._last_good
         log.warning("swap_failed", version=str(refused), error=str(error), back_to=str(last.version) if last else None)
+        if last is None and isinstance(error, SwapRefusedError):
+            # Loaded whole, and not what it should be: nothing serves, and the next swap loads every tensor anew.
+            return
         try:
             if last is None:
                 raise EngineError("no version has served before")
@@ -196,8 +205,8 @@ class VllmEngine:
     def _served_and_check(self) -> tuple[ServedModel, CanaryCheck]:
         """What the server was started on, asked anew, and the canary's check for its precision."""
         served = self._client.served_model()
-        if self._canary is None or self._dtype != served.dtype:
-            self._canary, self._dtype = CanaryCheck(self._tolerance, served.dtype), served.dtype
+        if self._canary is None or self._precision != served.dtype:
+            self._canary, self._precision = CanaryCheck(served.dtype, self._tolerance), served.dtype
         return served, self._canary
 
     @contextmanager

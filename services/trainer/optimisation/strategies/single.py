@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from services.trainer.optimisation.strategies import adam_w, finite_norm, trained
-from services.trainer.weights.models import non_finite
 from shared.contracts.spec import TrainingSpec
+from shared.models.loading import non_finite
 
 
 class SingleProcess:

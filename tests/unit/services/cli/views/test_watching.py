@@ -10,7 +10,7 @@ from rich.console import Console
 from services.cli.failures import ApiError
 from services.cli.views.watching import follow
 from shared.contracts.rest.problems import Problem
-from shared.contracts.rest.runs import IterationList
+from shared.contracts.rest.runs import IterationList, RunDetail
 from tests.support.cli_views import RUN, Answer, FakeController, a_run, an_iteration
 
 
@@ -63,3 +63,17 @@ def test_an_unknown_run_ends_the_watching() -> None:
     unknown = httpx.Response(404, text=problem.model_dump_json())
     with pytest.raises(ApiError, match="Unknown run"):
         _followed([unknown], [unknown])
+
+
+def test_what_holds_a_run_up_is_told_when_it_changes_whatever_the_output_is(tmp_path: Path) -> None:
+    """Also into a pipe, where no progress bar is seen; a number that counts on is no change."""
+    running = a_run(tmp_path)
+
+    def held_up(reason: str | None) -> RunDetail:
+        return running.model_copy(update={"progress": running.progress.model_copy(update={"waiting": reason})})
+
+    reasons = ["vLLM is away (3 s)", "vLLM is away (4 s)", None, "1 of 3 tries failed: another model"]
+    views: list[Answer] = [*(held_up(reason) for reason in reasons), a_run(tmp_path, state="failed")]
+    text, _ = _followed(views, [IterationList(iterations=[], skipped=[])])
+    lines = [line for line in text.splitlines() if line.startswith("held up")]
+    assert lines == ["held up · vLLM is away (3 s)", "held up · 1 of 3 tries failed: another model"]

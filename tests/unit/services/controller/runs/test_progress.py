@@ -45,3 +45,14 @@ def test_a_run_that_does_not_run_waits_for_nothing_and_a_lost_redis_is_a_wait(tm
     assert with_waiting(view, queue).progress.waiting == "waiting for Redis: connection refused"
     paused = view.model_copy(update={"state": "paused"})
     assert with_waiting(paused, queue) == paused
+
+
+def test_work_whose_try_failed_is_told_with_the_reason(tmp_path: Path) -> None:
+    view = a_running_run(tmp_path)
+    queue = MemoryQueue(ManualClock(), lease_s=30.0)
+    queue.submit(WorkItem(kind="generate", run=view.id, step=layout.half_step(view.id, 1, 1)))
+    claim = queue.claim(["generate"], wait_s=0.0)
+    assert claim is not None
+    queue.fail(claim, "SwapRefusedError: the engine computes another model")
+    expected = "1 of 3 tries failed: SwapRefusedError: the engine computes another model"
+    assert with_waiting(view, queue).progress.waiting == expected

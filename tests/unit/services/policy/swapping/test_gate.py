@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from services.policy.engine import EngineBusyError, GenerationRequest, Sampling, SwapRefusedError
+from services.policy.engine import (
+    EngineBusyError,
+    EngineError,
+    EngineUnavailableError,
+    GenerationRequest,
+    Sampling,
+    SwapGivenUpError,
+    SwapRefusedError,
+)
 from services.policy.swapping.gate import Gate
 from shared.contracts.weights import WeightVersion
+from shared.store.queue.memory import ManualClock
 from tests.support.fake_engine import FakeEngine
 from tests.support.waiting import wait_until
 
@@ -201,3 +210,47 @@ def test_runs_and_visits_mixed_by_threads_each_see_their_own_version_and_no_swap
         assert all(future.result(60) for future in [*runs, *visits])
     assert engine.overlaps == 0
     assert visit(gate, version(2)) == version(2)
+
+
+class RefusingEngine(FakeEngine):
+    """Counts how often weights are looked at that it then refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tries = 0
+        self.error: EngineError = SwapRefusedError("another model")
+
+    def stage(self, directory: Path, version: WeightVersion) -> None:
+        self.tries += 1
+        if version.digest in self.refused:
+            raise self.error
+
+
+def refuse(gate: Gate, number: int) -> EngineError:
+    with pytest.raises(EngineError) as caught:
+        gate.ensure(version(number))
+    return caught.value
+
+
+def test_weights_that_are_refused_are_tried_three_times_and_again_after_a_minute() -> None:
+    """Each try loads all weights: a thousand shards must not make three thousand of them."""
+    engine, clock = RefusingEngine(), ManualClock()
+    gate = Gate(engine, lambda wanted: Path(wanted.directory), clock=clock)
+    engine.refused = {"digest-1"}
+    tried = [isinstance(refuse(gate, 1), SwapGivenUpError) for _ in range(6)]
+    assert (tried, engine.tries) == ([False, False, False, True, True, True], 3)
+    assert str(refuse(gate, 1)) == "given up after 3 tries: another model"
+    assert gate.trouble == "another model"
+    clock.advance(61.0)
+    assert not isinstance(refuse(gate, 1), SwapGivenUpError)
+    engine.refused = set()
+    gate.ensure(version(1))
+    assert gate.trouble is None
+
+
+def test_an_engine_that_is_away_is_no_fault_of_the_weights() -> None:
+    engine = RefusingEngine()
+    gate = gate_of(engine)
+    engine.refused, engine.error = {"digest-1"}, EngineUnavailableError("vLLM is away")
+    assert not any(isinstance(refuse(gate, 1), SwapGivenUpError) for _ in range(6))
+    assert gate.trouble == "vLLM is away"

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from services.trainer.errors import NotFiniteError
 from services.trainer.forward.log_probs import Compute, batch_log_probs, canary_log_probs, log_probs_of
 from services.trainer.forward.sequences import Sequences
-from services.trainer.weights.models import load
+from shared.models.loading import load
 from tests.support import tiny_models
 
 COMPUTE = Compute(torch.device("cpu"))

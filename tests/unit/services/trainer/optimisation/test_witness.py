@@ -1,5 +1,6 @@
 """The assertion before the first step: worked examples with three pairs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def pairs(sampler: list[float]) -> Pairs:
         sampler=np.array(sampler),
         sampled_by=np.zeros(6, dtype=np.int64),
         win_rates=None,
+        precision="float32",
         skipped=[],
     )
 
@@ -82,3 +84,21 @@ def test_start_and_samplers_are_compared_each_with_their_own_log_probs(plan: Hal
     assert metrics == {"step_zero_max_diff": 0.0, "witness_mean_diff": 0.0}
     with pytest.raises(WrongPolicyError, match="what sampled the pairs"):
         check_step_zero(plan, pairs(STORED.tolist()), ROWS, start, start, start)
+
+
+def test_without_a_setting_the_coarser_precision_says_what_is_allowed(plan: HalfStepPlan) -> None:
+    """The sampler is .02 nats a token off on average: rounding in bfloat16, on either side, and a fault in float32."""
+    unset = plan.model_copy(update={"training": TrainingSpec()})
+    rounded = pairs((STORED + 0.04).tolist())
+    with pytest.raises(WrongPolicyError, match=r"training\.witness_tolerance is 0\.001"):
+        check_step_zero(unset, rounded, ROWS, STORED, STORED, STORED)
+    check_step_zero(unset, rounded, ROWS, STORED, STORED, STORED, "bfloat16")
+    check_step_zero(unset, replace(rounded, precision="bfloat16"), ROWS, STORED, STORED, STORED)
+
+
+def test_a_sampler_in_low_precision_does_not_excuse_a_policy_that_is_not_the_plans(plan: HalfStepPlan) -> None:
+    """Step 0 compares the trainer with itself."""
+    unset = plan.model_copy(update={"training": TrainingSpec()})
+    rounded = replace(pairs(STORED.tolist()), precision="bfloat16")
+    with pytest.raises(WrongPolicyError, match=r"training\.step_zero_tolerance is 0\.001"):
+        check_step_zero(unset, rounded, ROWS, STORED + np.float32(0.04), STORED, STORED)

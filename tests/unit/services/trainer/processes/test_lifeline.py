@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 FOLLOWER = """
 import signal, sys
 from pathlib import Path
-from services.trainer import lifeline
+from services.trainer.processes import lifeline
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
 lifeline.follow(Path(sys.argv[1]))

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from services.trainer.weights.models import Policies, load
+from services.trainer.weights.models import Policies
 from shared.contracts.weights import WeightVersion
+from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights.directories import WeightsError
 from tests.support import tiny_models

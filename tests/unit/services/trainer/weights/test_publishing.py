@@ -10,12 +10,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.trainer.errors import NotFiniteError
+from services.trainer.forward.sequences import Sequences
+from services.trainer.weights.canaries import CanaryStart, canary_start
 from services.trainer.weights.importing import import_model
-from services.trainer.weights.models import Policies, load
+from services.trainer.weights.models import Policies
 from services.trainer.weights.publishing import announce, publish
 from shared.contracts.records import PublishedWeights
 from shared.contracts.spec import ModelSpec
 from shared.contracts.weights import WeightVersion
+from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights import directories
 from tests.support import tiny_models
@@ -42,12 +45,18 @@ def trained(store: DirectoryStore, version: WeightVersion) -> torch.nn.Module:
     return model
 
 
+def start_of(store: DirectoryStore, version: WeightVersion) -> CanaryStart:
+    """The canary of two pairs, before a step from this version."""
+    sequences = Sequences([([1, 5, 9], [33, 2]), ([1, 7], [8]), ([1, 5, 9], [33]), ([1, 7], [40, 41, 42])])
+    return canary_start(Policies(store, CPU).frozen(version), sequences, CPU)
+
+
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_published_weights_are_an_ordinary_directory_that_passes_verification(
     store: DirectoryStore, tmp_path: Path, tied: bool
 ) -> None:
     base = base_of(store, tiny_models.make_model(tmp_path / "model", seed=1, tied=tied))
-    version = publish(store, "run", 1, trained(store, base), base)
+    version = publish(store, "run", 1, trained(store, base), base, start_of(store, base))
     directory = store.path(version.directory)
     manifest = directories.verify(directory, version)
     assert (manifest.number, manifest.parent, manifest.finite) == (1, base.digest, True)
@@ -64,16 +73,18 @@ def test_published_weights_are_an_ordinary_directory_that_passes_verification(
 
 
 def test_the_canary_tells_new_weights_from_the_parents(store: DirectoryStore, tmp_path: Path) -> None:
-    """Its values are those of plain forwards of both directories, on 4 sequences of 24 tokens."""
+    """Its values are those of plain forwards of both directories, on the responses that were trained on."""
     base = base_of(store, tiny_models.make_model(tmp_path / "model", seed=1))
-    version = publish(store, "run", 1, trained(store, base), base)
+    version = publish(store, "run", 1, trained(store, base), base, start_of(store, base))
     canary = directories.read_canary(store.path(version.directory))
-    assert [len(sequence) for sequence in canary.sequences] == [24] * 4
+    assert canary.sequences == [[1, 5, 9, 33, 2], [1, 5, 9, 33], [1, 7, 8], [1, 7, 40, 41, 42]]
+    assert canary.starts == [3, 3, 2, 2]
     for directory, found in [(version.directory, canary.log_probs), (base.directory, canary.parent_log_probs)]:
         for row, expected in zip(
             found, tiny_models.direct_log_probs(store.path(directory), canary.sequences), strict=True
         ):
-            assert row == pytest.approx(expected, abs=1e-4)
+            assert row == pytest.approx(expected[-len(row) :], abs=1e-4)
+    assert [len(row) for row in canary.log_probs] == canary.num_compared() == [2, 1, 1, 3]
     assert canary.log_probs != canary.parent_log_probs
 
 
@@ -85,7 +96,7 @@ def test_the_dtype_of_the_base_is_kept_and_the_live_model_is_rounded_to_it(
     AutoModelForCausalLM.from_pretrained(str(source), dtype=torch.bfloat16).save_pretrained(source)
     base = base_of(store, source)
     model = trained(store, base)
-    version = publish(store, "run", 1, model, base)
+    version = publish(store, "run", 1, model, base, start_of(store, base))
     stored = load_file(store.path(version.directory) / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -105,7 +116,7 @@ def test_weights_that_are_not_finite_are_refused_before_anything_is_written(
     with torch.no_grad():
         dict(model.named_parameters())["model.norm.weight"][3] = value
     with pytest.raises(NotFiniteError, match=r"model\.norm\.weight"):
-        publish(store, "run", 1, model, base)
+        publish(store, "run", 1, model, base, start_of(store, base))
     assert store.list("runs/run/weights") == ["0000-1"]
 
 
@@ -113,7 +124,8 @@ def test_the_loser_of_a_race_deletes_its_own_weights_and_adopts_the_winners(
     store: DirectoryStore, tmp_path: Path
 ) -> None:
     base = base_of(store, tiny_models.make_model(tmp_path / "model", seed=1))
-    winner, loser = (publish(store, "run", 1, trained(store, base), base) for _ in range(2))
+    start = start_of(store, base)
+    winner, loser = (publish(store, "run", 1, trained(store, base), base, start) for _ in range(2))
     assert winner.directory != loser.directory
     step = "runs/run/iterations/0001/half-1"
     first = announce(store, step, PublishedWeights(version=winner, metrics={"loss": 1.0}))

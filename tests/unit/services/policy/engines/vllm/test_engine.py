@@ -193,7 +193,7 @@ def test_a_server_that_keeps_its_old_head_is_found_out_by_the_canary(
     """What vLLM's own reload does to a tied model on a CPU, without a word."""
     swap(engine, store, versions[0])
     server.during = lambda path: setattr(server, "old_head", server.loaded == store.path(versions[1].directory))
-    with pytest.raises(SwapRefusedError, match="nats"):
+    with pytest.raises(SwapRefusedError, match="still computes the old log-probs"):
         swap(engine, store, versions[1])
     assert engine.live_version() == versions[0]
 
@@ -279,7 +279,7 @@ def test_a_server_without_the_extension_is_told_how_to_be_started(
     engine: VllmEngine, server: FakeVllm, store: DirectoryStore, versions: list[WeightVersion]
 ) -> None:
     server.fail("served_model", (404, {"detail": "Not Found"}))
-    with pytest.raises(EngineError, match=r"VLLM_SERVER_DEV_MODE=1.*services\.policy\.vllm\.serving"):
+    with pytest.raises(EngineError, match=r"VLLM_SERVER_DEV_MODE=1.*services\.policy\.engines\.vllm\.serving"):
         swap(engine, store, versions[0])
 
 
