@@ -20,6 +20,7 @@ from shared.runtime.entry_points import named
 from shared.runtime.worker.loop import Limits, Worker
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.redis_queue import RedisQueue
+from shared.store.weights.store import weights_of
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ def build_parts(settings: PolicySettings, store: DirectoryStore) -> Parts:
     """What the service does, with the engine and tokenizer of the settings; `ValueError` for a wrong name."""
     engine = cast(Callable[[PolicySettings], Engine], named("engine", engine_name(settings)))(settings)
     load_tokenizer = cast(Callable[[Path], Tokenizer], named("tokenizer", settings.tokenizer))
-    gate = Gate(engine, lambda version: store.path(version.directory), device=_device(settings, engine))
+    gate = Gate(engine, weights_of(store).local, device=_device(settings, engine))
     limits = CompletionLimits(
         idle_s=settings.completion_idle_s,
         max_tokens=settings.completion_max_tokens,

@@ -19,6 +19,7 @@ from shared.runtime.worker.loop import GiveUp, RetryLater
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore
 from shared.store.artifacts.tables import create_table, read_skipped, read_table
+from shared.store.weights.store import weights_of
 
 AWAY_PAUSE_S = 2.0
 
@@ -38,6 +39,7 @@ class GenerateHandler:
         load_tokenizer: Callable[[Path], Tokenizer],
     ) -> None:
         self._store = store
+        self._weights = weights_of(store)
         self._gate = gate
         self._tokenizer = lru_cache(maxsize=2)(load_tokenizer)
         self._prompts = lru_cache(maxsize=1)(self._read_prompts)
@@ -49,7 +51,7 @@ class GenerateHandler:
             return self._adopted(key)
         plan = _read_plan(self._store, item)
         version = plan.sample_from if isinstance(plan, HalfStepPlan) else plan.version
-        directory = self._store.path(version.directory)
+        directory = self._weights.local(version)
         try:
             # Verified before its tokenizer is read.
             self._gate.ensure(version)
@@ -74,7 +76,7 @@ class GenerateHandler:
 
     def _drawing(self, item: WorkItem, plan: SamplingPlan) -> Drawing:
         step = item.step.removeprefix(f"{layout.run(item.run)}/")
-        return Drawing(self._gate, lambda version: self._store.path(version.directory), plan, step)
+        return Drawing(self._gate, self._weights.local, plan, step)
 
     def _adopted(self, key: str) -> dict[str, Any]:
         rollouts = read_table(self._store, key, Rollout)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights import directories
+from shared.store.weights.store import weights_of
 from tests.support import tiny_models
 
 Tensors = dict[str, torch.Tensor]
@@ -23,11 +24,11 @@ def broken_version(
 ) -> WeightVersion:
     """A version of the model with `break_it` done to its directory, published as if the trainer had made it."""
     good = tiny_models.publish(store, "run", 1, model, parent=parent)
-    key, path = directories.begin(store, "run", 1)
-    shutil.copytree(store.path(good.directory), path, dirs_exist_ok=True)
-    (path / directories.MANIFEST).unlink()
-    break_it(path)
-    return tiny_models.finish(store, "run", 1, key, parent)
+    candidate = weights_of(store).begin("run", 1)
+    shutil.copytree(store.path(good.directory), candidate.path, dirs_exist_ok=True)
+    (candidate.path / directories.MANIFEST).unlink()
+    break_it(candidate.path)
+    return tiny_models.finish(store, candidate, parent)
 
 
 def truncated(path: Path) -> None:

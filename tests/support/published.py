@@ -7,7 +7,7 @@ from shared.contracts.records import Commit, PublishedWeights
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model
-from shared.store.weights import directories
+from shared.store.weights.store import weights_of
 from tests.support.specs import a_spec
 
 
@@ -18,9 +18,9 @@ def a_stored_run(store: DirectoryStore, tmp_path: Path) -> str:
 
 def weights_without_a_model(store: DirectoryStore, run: str, number: int) -> WeightVersion:
     """A finished weights directory whose only file says which version it is."""
-    key, path = directories.begin(store, run, number)
-    (path / "config.json").write_text(f'{{"version": {number}}}')
-    return directories.finish(store, run, key, number=number, parent=None, num_parameters=0)
+    candidate = weights_of(store).begin(run, number)
+    (candidate.path / "config.json").write_text(f'{{"version": {number}}}')
+    return weights_of(store).finish(candidate, parent=None, num_parameters=0)
 
 
 def commit_weights(store: DirectoryStore, version: WeightVersion) -> WeightVersion:

@@ -5,12 +5,11 @@ from typing import Any
 
 from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan
 from shared.contracts.records import PublishedWeights, ReferenceScores, Rollout
-from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Attempt, WorkItem
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model
 from shared.store.artifacts.tables import read_table
-from shared.store.weights.directories import begin, finish
+from shared.store.weights.store import weights_of
 
 
 class StubTrainer:
@@ -46,10 +45,8 @@ class StubTrainer:
     ) -> None:
         if self._store.exists(layout.published(item.step)):
             return
-        key, path = begin(self._store, item.run, number, half)
-        (path / "model.safetensors").write_bytes(content)
-        (path / "config.json").write_text("{}")
-        version: WeightVersion = finish(
-            self._store, item.run, key, number=number, parent=parent, num_parameters=1, half=half
-        )
+        candidate = weights_of(self._store).begin(item.run, number, half)
+        (candidate.path / "model.safetensors").write_bytes(content)
+        (candidate.path / "config.json").write_text("{}")
+        version = weights_of(self._store).finish(candidate, parent=parent, num_parameters=1)
         create_model(self._store, layout.published(item.step), PublishedWeights(version=version))

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from shared.contracts.weights import Canary, WeightVersion
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights import directories
+from shared.store.weights.store import Candidate, weights_of
 
 PAD, BOS, EOS = 0, 1, 2
 VOCAB_SIZE = 259
@@ -99,21 +100,19 @@ def publish(
 
     `parent` must be in the store; without one the canary's old and new log-probs are the same.
     """
-    key, path = directories.begin(store, run, number)
-    shutil.copytree(model_directory, path, dirs_exist_ok=True)
+    candidate = weights_of(store).begin(run, number)
+    shutil.copytree(model_directory, candidate.path, dirs_exist_ok=True)
     new = direct_log_probs(model_directory, CANARY_SEQUENCES)
     old = new if parent is None else direct_log_probs(store.path(parent.directory), CANARY_SEQUENCES)
     canary = Canary(sequences=CANARY_SEQUENCES, log_probs=new, parent_log_probs=old)
-    (path / directories.CANARY).write_text(canary.model_dump_json())
-    return finish(store, run, number, key, parent)
+    (candidate.path / directories.CANARY).write_text(canary.model_dump_json())
+    return finish(store, candidate, parent)
 
 
-def finish(
-    store: DirectoryStore, run: str, number: int, key: str, parent: WeightVersion | None = None
-) -> WeightVersion:
+def finish(store: DirectoryStore, candidate: Candidate, parent: WeightVersion | None = None) -> WeightVersion:
     """Write the manifest over whatever the directory holds: also over files that a test has broken."""
     digest = None if parent is None else parent.digest
-    return directories.finish(store, run, key, number=number, parent=digest, num_parameters=0)
+    return weights_of(store).finish(candidate, parent=digest, num_parameters=0)
 
 
 def direct_log_probs(model_directory: Path, sequences: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -17,6 +17,7 @@ from shared.store.artifacts import promotions
 from shared.store.artifacts.requests import RequestIdentity
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights.directories import WeightsError, manifest_digest, read_manifest
+from shared.store.weights.store import weights_of
 
 VersionName = Annotated[
     str,
@@ -83,7 +84,7 @@ def _promotable(repository: RunRepository, store: DirectoryStore, name: str) -> 
         detail = f"version {number} of {run} is not committed; GET /v1/weights lists those that are"
         raise ProblemError(404, "Unknown weight version", detail)
     try:
-        digest = manifest_digest(read_manifest(store.path(version.directory)))
+        digest = manifest_digest(read_manifest(weights_of(store).local(version)))
     except WeightsError as error:
         raise ProblemError(409, "Weights damaged", str(error)) from None
     if digest != version.digest:

@@ -38,6 +38,7 @@ from shared.store.artifacts.requests import RequestIdentity
 from shared.store.artifacts.store import ArtifactStore, DirectoryStore, MissingArtifactError, create_model, read_model
 from shared.store.artifacts.tables import create_table, num_rows, read_table
 from shared.store.weights.directories import read_manifest
+from shared.store.weights.store import weights_of
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +180,7 @@ class RunRepository:
                 version = committed_version(store, record.id, number)
                 if version is None:
                     continue
-                path = store.path(version.directory)
+                path = weights_of(store).local(version)
                 manifest = read_manifest(path)
                 views.append(
                     WeightsView(

@@ -37,6 +37,7 @@ from shared.inpo.seeds import seed_of
 from shared.runtime.http.app import ProblemError
 from shared.store.artifacts import promotions
 from shared.store.artifacts.store import DirectoryStore
+from shared.store.weights.store import weights_of
 
 _REFUSAL_KEPT_S = 30.0
 
@@ -66,6 +67,7 @@ class Completions:
         self, store: DirectoryStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer], limits: CompletionLimits
     ) -> None:
         self._store = store
+        self._weights = weights_of(store)
         self._gate = gate
         self._load_tokenizer = load_tokenizer
         self._text = lru_cache(maxsize=2)(self._read_text)
@@ -91,7 +93,7 @@ class Completions:
             detail = f"{request.model!r} is not served here; {version.name} is, also under the name {PROMOTED!r}"
             raise ProblemError(404, "Unknown model", detail, errors=[FieldError(field="model", message=detail)])
         try:
-            text = self._text(version.directory)
+            text = self._text(self._weights.local(version))
         except (OSError, ValueError) as error:
             raise _unavailable("The promoted weights cannot be read", str(error), _REFUSAL_KEPT_S) from error
         prompts = self._encoded(request, text)
@@ -99,8 +101,7 @@ class Completions:
             found = _generate(engine, version, request, prompts)
         return _response(request, version, prompts, found, text.tokenizer)
 
-    def _read_text(self, key: str) -> _Text:
-        directory = self._store.path(key)
+    def _read_text(self, directory: Path) -> _Text:
         return _Text(self._load_tokenizer(directory), _vocabulary_of(directory), context_of(directory))
 
     def _encoded(self, request: CompletionRequest, text: _Text) -> list[list[int]]:

@@ -17,6 +17,7 @@ from shared.contracts.weights import Precision, coarsest
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore
 from shared.store.artifacts.tables import distinct_values, read_skipped, read_table
+from shared.store.weights.store import weights_of
 
 NUM_REASONS_SHOWN = 3
 
@@ -116,7 +117,7 @@ class _Limits:
 
     @classmethod
     def of(cls, store: DirectoryStore, plan: HalfStepPlan) -> "_Limits":
-        config: dict[str, Any] = json.loads(store.read(f"{plan.start_from.directory}/config.json"))
+        config: dict[str, Any] = json.loads((weights_of(store).local(plan.start_from) / "config.json").read_bytes())
         config = config.get("text_config") or config
         context = config.get("max_position_embeddings")
         if isinstance(context, int) and context < plan.training.max_pair_tokens:

@@ -17,6 +17,7 @@ from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights.directories import verify
+from shared.store.weights.store import weights_of
 
 
 def make_runner(store: DirectoryStore, settings: TrainerSettings, ranks: Ranks, device: torch.device) -> StepRunner:
@@ -55,13 +56,13 @@ class ShardedPolicies:
     def take(self, version: WeightVersion) -> nn.Module:
         """See `PolicySource.take`; whole and in host memory, for a strategy to slice."""
         if self._ranks.first:
-            verify(self._store.path(version.directory), version)
+            verify(weights_of(self._store).local(version), version)
         self._ranks.wait()
         return self.in_host_memory(version)
 
     def in_host_memory(self, version: WeightVersion) -> nn.Module:
         """See `PolicySource.in_host_memory`."""
-        return load(self._store.path(version.directory), torch.float32)
+        return load(weights_of(self._store).local(version), torch.float32)
 
 
 def make_strategy(settings: TrainerSettings, ranks: Ranks, mesh: DeviceMesh, device: torch.device) -> MakeStrategy:

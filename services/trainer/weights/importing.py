@@ -18,6 +18,7 @@ from shared.contracts.weights import Canary, WeightVersion
 from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights import directories
+from shared.store.weights.store import weights_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
@@ -30,13 +31,13 @@ def import_model(store: DirectoryStore, run: str, model: ModelSpec, device: torc
         loaded = load(directory, "auto")
     except directories.WeightsError as error:
         raise ModelImportError(f"model.path: {error}") from error
-    key, path = directories.begin(store, run, 0)
-    save(loaded, path, directory)
-    written = load(path, torch.float32).to(device)
+    candidate = weights_of(store).begin(run, 0)
+    save(loaded, candidate.path, directory)
+    written = load(candidate.path, torch.float32).to(device)
     sequences = sampled_sequences(written)
     log_probs = canary_log_probs(written, sequences, device)
     canary = Canary(sequences=sequences, log_probs=log_probs, parent_log_probs=log_probs)
-    return finish(store, run, key, number=0, parent=None, model=written, canary=canary)
+    return finish(store, candidate, parent=None, model=written, canary=canary)
 
 
 def _directory(model: ModelSpec) -> Path:

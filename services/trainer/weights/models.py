@@ -15,6 +15,7 @@ from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights.directories import verify
+from shared.store.weights.store import weights_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,14 @@ class Policies:
     """
 
     def __init__(self, store: DirectoryStore, device: torch.device) -> None:
-        self._store = store
+        self._weights = weights_of(store)
         self._device = device
         self._reference: _Kept | None = None
         self._current: _Kept | None = None
 
     def frozen(self, version: WeightVersion, *, anew: bool = False) -> nn.Module:
         """See `PolicySource.frozen`."""
-        directory = self._store.path(version.directory)
+        directory = self._weights.local(version)
         verify(directory, version)
         kept = self._reference if version.number == 0 else None if anew else self._current
         if kept is not None and kept.digest == version.digest and _same_tensors(kept.model, directory):
@@ -73,7 +74,7 @@ class Policies:
 
     def in_host_memory(self, version: WeightVersion) -> nn.Module:
         """See `PolicySource.in_host_memory`."""
-        return load(self._store.path(version.directory), torch.float32)
+        return load(self._weights.local(version), torch.float32)
 
     def keep(self, version: WeightVersion, model: nn.Module) -> None:
         """A model that was trained and published is this version now, and spares the next iteration a load."""

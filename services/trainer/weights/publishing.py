@@ -24,6 +24,7 @@ from shared.models.loading import non_finite
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model, read_model
 from shared.store.weights import directories
+from shared.store.weights.store import Candidate, weights_of
 
 _COPIED = frozenset({".json", ".txt", ".model", ".jinja", ".tiktoken"})
 _OURS = frozenset({directories.MANIFEST, directories.CANARY, "config.json"})
@@ -46,19 +47,19 @@ def publish(
     The live model is rounded to what was written, so that it is the new version exactly. `NotFiniteError` before
     anything is written when a tensor holds NaN or infinity; `WeightsError` when the files would not match the parent's.
     """
-    source = store.path(parent.directory)
+    source = weights_of(store).local(parent)
     headers = directories.tensor_headers(source)
     with rounded_to(model, _dtype_of(headers)):
         # After rounding: what is finite in 32 bits may overflow in 16.
         name = non_finite(model)
         if name is not None:
             raise NotFiniteError(f"tensor {name} holds NaN or infinity: these weights are not published")
-        key, path = directories.begin(store, run, number, half)
-        save(model, path, source)
-    shutil.copyfile(source / "config.json", path / "config.json")
-    directories.check_headers(directories.tensor_headers(path), headers)
+        candidate = weights_of(store).begin(run, number, half)
+        save(model, candidate.path, source)
+    shutil.copyfile(source / "config.json", candidate.path / "config.json")
+    directories.check_headers(directories.tensor_headers(candidate.path), headers)
     canary = start.after(model, next(model.parameters()).device)
-    return finish(store, run, key, number=number, parent=parent.digest, model=model, canary=canary, half=half)
+    return finish(store, candidate, parent=parent.digest, model=model, canary=canary)
 
 
 def announce(store: DirectoryStore, step: str, candidate: PublishedWeights) -> PublishedWeights:
@@ -68,7 +69,7 @@ def announce(store: DirectoryStore, step: str, candidate: PublishedWeights) -> P
         return candidate
     winner = read_model(store, key, PublishedWeights)
     if winner.version.directory != candidate.version.directory:
-        shutil.rmtree(store.path(candidate.version.directory))
+        weights_of(store).remove(candidate.version)
     return winner
 
 
@@ -85,23 +86,15 @@ def save(model: nn.Module, path: Path, source: Path) -> None:
 
 
 def finish(
-    store: DirectoryStore,
-    run: str,
-    key: str,
-    *,
-    number: int,
-    parent: str | None,
-    model: nn.Module,
-    canary: Canary,
-    half: int | None = None,
+    store: DirectoryStore, candidate: Candidate, *, parent: str | None, model: nn.Module, canary: Canary
 ) -> WeightVersion:
-    """Canary, durable files, then the manifest that makes the directory a version. The model is known to be finite."""
-    path = store.path(key)
+    """Canary, durable files, then the manifest that makes the folder a version. The model is known to be finite."""
+    path = candidate.path
     (path / directories.CANARY).write_text(canary.model_dump_json())
     for file in [*sorted(path.iterdir()), path]:
         _fsync(file)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return directories.finish(store, run, key, number=number, parent=parent, num_parameters=num_parameters, half=half)
+    return weights_of(store).finish(candidate, parent=parent, num_parameters=num_parameters)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Weight directories: begun under a fresh token, finished by a manifest of digests, verified before anybody loads them.
+"""Weight directories: what their manifest, their canary and their tensors' headers say, and whether it is true.
 
 Plain files and JSON only: checking weights needs neither torch nor safetensors.
 """
@@ -13,9 +13,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from shared.contracts.weights import Canary, FileDigest, Manifest, WeightVersion
-from shared.store.artifacts import layout
-from shared.store.artifacts.store import DirectoryStore
+from shared.contracts.weights import Canary, Manifest, WeightVersion
 
 MANIFEST = "manifest.json"
 CANARY = "canary.json"
@@ -31,51 +29,6 @@ class TensorHeader:
 
     dtype: str
     shape: tuple[int, ...]
-
-
-def begin(store: DirectoryStore, run: str, number: int, half: int | None = None) -> tuple[str, Path]:
-    """A new empty directory for a candidate of version `number`, or of its intermediate `half`: its key and its path.
-
-    The token behind the number is one above the highest ever seen, so two trainers of the same iteration never write
-    into the same directory.
-    """
-    folder, name = layout.weights(run), f"{number:04d}" if half is None else f"{number:04d}.half-{half}"
-    while True:
-        tokens = [int(found.rpartition("-")[2]) for found in store.list(folder) if found.rpartition("-")[0] == name]
-        key = f"{folder}/{name}-{max(tokens, default=0) + 1}"
-        path = store.path(key)
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return key, path
-
-
-def finish(
-    store: DirectoryStore,
-    run: str,
-    key: str,
-    *,
-    number: int,
-    parent: str | None,
-    num_parameters: int,
-    half: int | None = None,
-) -> WeightVersion:
-    """Write the manifest of a complete directory, whose tensors the caller has checked to be finite.
-
-    Files become world-readable: the policy may run under another user (transformers leaves safetensors at mode 0600).
-    """
-    path = store.path(key)
-    files: list[FileDigest] = []
-    for file in sorted(path.iterdir()):
-        file.chmod(0o644)
-        files.append(FileDigest(name=file.name, size_bytes=file.stat().st_size, sha256=sha256(file)))
-    manifest = Manifest(
-        number=number, half=half, parent=parent, files=files, num_parameters=num_parameters, finite=True
-    )
-    store.create(f"{key}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
-    store.path(f"{key}/{MANIFEST}").chmod(0o644)
-    return WeightVersion(run=run, number=number, half=half, digest=manifest_digest(manifest), directory=key)
 
 
 def manifest_digest(manifest: Manifest) -> str:

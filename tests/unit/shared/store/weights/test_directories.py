@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.weights import Canary, WeightVersion
+from shared.store.artifacts.memory import MemoryStore
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights import directories
 from shared.store.weights.directories import TensorHeader, WeightsError
+from shared.store.weights.store import weights_of
 
 RUN = "toy-0001"
 
@@ -35,7 +37,8 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 def publish(store: DirectoryStore, number: int = 1) -> tuple[WeightVersion, Path]:
-    key, path = directories.begin(store, RUN, number)
+    candidate = weights_of(store).begin(RUN, number)
+    path = candidate.path
     (path / "config.json").write_text("{}")
     model = path / "model.safetensors"
     model.write_bytes(safetensors({"embed": [4, 2], "head": [2, 4]}))
@@ -43,7 +46,7 @@ def publish(store: DirectoryStore, number: int = 1) -> tuple[WeightVersion, Path
     (path / "canary.json").write_text(
         Canary(sequences=[[1, 2]], log_probs=[[-0.5]], parent_log_probs=[[-0.7]]).model_dump_json()
     )
-    version = directories.finish(store, RUN, key, number=number, parent="digest of v0", num_parameters=16)
+    version = weights_of(store).finish(candidate, parent="digest of v0", num_parameters=16)
     return version, path
 
 
@@ -52,7 +55,7 @@ def test_finished_weights_verify_and_anybody_may_read_them(store: DirectoryStore
     manifest = directories.verify(path, version)
     assert (manifest.number, manifest.parent, manifest.num_parameters) == (1, "digest of v0", 16)
     assert [file.name for file in manifest.files] == ["canary.json", "config.json", "model.safetensors"]
-    assert store.path(version.directory) == path
+    assert weights_of(store).local(version) == path
     assert all(file.stat().st_mode & 0o777 == 0o644 for file in path.iterdir())
     assert directories.read_canary(path).log_probs == [[-0.5]]
 
@@ -64,8 +67,8 @@ def test_equal_files_are_equal_versions_in_different_directories(store: Director
 
 
 def test_tokens_grow_for_each_number_by_itself(store: DirectoryStore) -> None:
-    keys = [directories.begin(store, RUN, number)[0].rsplit("/", 1)[1] for number in (0, 1, 1, 2, 1)]
-    assert keys == ["0000-1", "0001-1", "0001-2", "0002-1", "0001-3"]
+    names = [weights_of(store).begin(RUN, number).path.name for number in (0, 1, 1, 2, 1)]
+    assert names == ["0000-1", "0001-1", "0001-2", "0002-1", "0001-3"]
 
 
 def shorten(path: Path) -> None:
@@ -181,3 +184,11 @@ def test_the_first_difference_from_the_serving_model_is_named(headers: dict[str,
     directories.check_headers(expected, expected)
     with pytest.raises(WeightsError, match=said):
         directories.check_headers(headers, expected)
+
+
+def test_a_removed_version_is_gone_and_a_store_without_weights_says_so(store: DirectoryStore) -> None:
+    version, path = publish(store)
+    weights_of(store).remove(version)
+    assert not path.exists()
+    with pytest.raises(TypeError, match="MemoryStore keeps no weights"):
+        weights_of(MemoryStore())
