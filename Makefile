@@ -11,7 +11,7 @@ ARGS ?=
 export VENV
 
 .NOTPARALLEL:
-.PHONY: help setup vllm demo up judge-conformance test test-docker check fmt fmt-check lint types arch docs bench prove clean
+.PHONY: help setup doctor vllm demo up judge-conformance test test-docker check fmt fmt-check lint types arch docs bench prove clean
 
 help: ## this text
 	@echo "usage: make TARGET"
@@ -19,6 +19,9 @@ help: ## this text
 
 setup: ## install everything that requirements/cpu.lock names into .venv (the other targets do it when needed)
 	@scripts/setup
+
+doctor: setup ## what this machine has of what INPO needs, and how to get the rest; ARGS=--json for reports
+	@$(BIN)/inpo doctor $(ARGS)
 
 vllm: ## install vLLM's CPU server into .venv-vllm, an environment of its own (needs libnuma1); about 2 GB
 	@scripts/setup-vllm
