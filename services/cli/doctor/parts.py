@@ -2,8 +2,8 @@
 
 import json
 import re
-from urllib.parse import urlsplit
 
+from services.cli.addresses import public
 from services.cli.doctor.machine import Machine, Reply, UnansweredError
 from services.cli.doctor.rows import Places, Row
 
@@ -64,20 +64,6 @@ def controller(machine: Machine, places: Places) -> list[Row]:
     if detail is None:
         return [Row("controller", f"another program answers at {shown}", "optional", "inpo up --port 8100")]
     return [Row("controller", f"{shown} is not ready: {detail}", "missing", "its log says more")]
-
-
-def public(url: str) -> str | None:
-    """An address without user, password and query; None where it is none that tells them apart."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    behind = url.partition("://")[2].removeprefix(parts.netloc)
-    if parts.hostname is None or "@" in behind:  # a password with a slash in it makes a path of its rest
-        return None
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path}"
 
 
 def _reached(machine: Machine, url: str) -> Row:

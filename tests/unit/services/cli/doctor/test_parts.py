@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.addresses import public
 from services.cli.doctor import parts
 from services.cli.doctor.machine import Reply, UnansweredError
 from services.cli.doctor.rows import Row, lacking
@@ -57,7 +58,7 @@ def test_an_address_that_may_be_misread_is_neither_shown_nor_asked(url: str) -> 
     ],
 )
 def test_a_public_address_holds_no_user_password_or_query(url: str, shown: str | None) -> None:
-    assert parts.public(url) == shown
+    assert public(url) == shown
 
 
 @pytest.mark.parametrize(
