@@ -1,4 +1,4 @@
-"""What .github/ names exists here, and the workflows take no more rights than they need. GitHub is not asked."""
+"""What .github/ and the hooks name exists here; workflows take no more rights than they need. GitHub is not asked."""
 
 import re
 import tomllib
@@ -135,6 +135,15 @@ def test_a_pull_request_brings_the_evidence_that_contributing_asks_for() -> None
     asked = changes(ROOT / "CONTRIBUTING.md")
     assert asked[0] == "change"
     assert changes(GITHUB / "pull_request_template.md") == asked
+
+
+def test_a_commit_is_held_against_targets_of_make_and_ruffs_line_length() -> None:
+    [local] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    commands = [hook["entry"].split() for hook in local["hooks"]]
+    assert {command[0] for command in commands} == {"make"}
+    assert {command[-1] for command in commands} == {"fmt-check", "lint", "types"} & TARGETS
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
+    assert f"max_line_length = {ruff['line-length']}\n" in (ROOT / ".editorconfig").read_text(encoding="utf-8")
 
 
 def test_dependabot_looks_into_folders_that_exist() -> None:
