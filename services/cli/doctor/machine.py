@@ -13,7 +13,7 @@ from pathlib import Path
 
 from services.cli.failures import StartError
 
-PROBE_S = 2.0
+PROBE_S = 4.0  # a busy machine starts programs slowly, and none of them is missing for that
 
 _CPUINFO = Path("/proc/cpuinfo")
 
