@@ -11,7 +11,7 @@ ARGS ?=
 export VENV
 
 .NOTPARALLEL:
-.PHONY: help setup vllm demo up judge-conformance test test-docker check fmt fmt-check lint types arch docs bench prove clean
+.PHONY: help setup doctor vllm demo up judge-conformance test coverage test-docker check fmt fmt-check lint types arch docs bench prove clean
 
 help: ## this text
 	@echo "usage: make TARGET"
@@ -19,6 +19,9 @@ help: ## this text
 
 setup: ## install everything that requirements/cpu.lock names into .venv (the other targets do it when needed)
 	@scripts/setup
+
+doctor: setup ## what this machine has of what INPO needs, and how to get the rest; ARGS=--json for reports
+	@$(BIN)/inpo doctor $(ARGS)
 
 vllm: ## install vLLM's CPU server into .venv-vllm, an environment of its own (needs libnuma1); about 2 GB
 	@scripts/setup-vllm
@@ -31,6 +34,11 @@ up: setup ## Redis and the four services on this machine, until Ctrl-C
 
 test: setup ## all tests, on real Redis and real torch; ARGS="-k queue" selects
 	$(TEST_ENV) $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
+
+coverage: setup ## lines that the unit tests reach: a table, and htmlcov/index.html; ARGS=tests selects others
+	@$(BIN)/coverage erase
+	$(TEST_ENV) $(BIN)/coverage run -m pytest -q -n $(WORKERS) --dist loadgroup $(or $(ARGS),tests/unit)
+	@$(BIN)/coverage combine -q && $(BIN)/coverage html -q && $(BIN)/coverage report
 
 judge-conformance: setup ## does the judge at URL=http://… keep its promises? docs/judges.md says which
 	@$(BIN)/inpo check-judge $(URL) $(ARGS)
@@ -66,5 +74,5 @@ prove: setup ## every algorithm, exactly and with a language model, about 80 run
 	@$(BIN)/python -m proof $(ARGS)
 
 clean: ## remove caches and the demo's state, not .venv
-	rm -rf .inpo .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist demo-report.json demo-report.png
+	rm -rf .inpo .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov dist demo-report.json demo-report.png
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

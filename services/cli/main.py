@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from services.cli.commands import game, judge, queue, runs, weights
+from services.cli.commands import doctor, game, judge, queue, runs, weights
 from services.cli.commands.options import STATE_DIR, KeyFile, RedisUrl, StateDir, Url, connect
 from services.cli.failures import UserError, reported
 
@@ -28,6 +28,7 @@ Align a model of your own (DIR is a Hugging Face model directory):
 
 \b
 When something goes wrong:
+  inpo doctor                what this machine has, and how to get what it lacks
   inpo queue show            what waits, what is in flight
   inpo queue dead            work that was given up, and why
   inpo queue retry RUN       try it again once the cause is mended
@@ -170,6 +171,7 @@ runs.add_to(app)
 app.add_typer(weights.app, name="weights")
 judge.add_to(app)
 app.add_typer(queue.app, name="queue")
+doctor.add_to(app)
 
 if __name__ == "__main__":
     app()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.cli.addresses import public
 from services.cli.client import Api
 from services.cli.failures import UserError
 from shared.contracts.records import DeadLetter
@@ -35,8 +36,9 @@ def queue_state(queue: Queue, redis_url: str) -> tuple[dict[Kind, Depth], dict[K
         depths = queue.depths()
         return depths, {kind: queue.items(kind) for kind in depths}
     except QueueUnavailableError as error:
+        place = public(redis_url) or "its address"
         raise UserError(
-            f"cannot reach Redis at {redis_url} ({error}): name it with --redis-url or INPO_REDIS_URL"
+            f"cannot reach Redis at {place} ({error}): name it with --redis-url or INPO_REDIS_URL"
         ) from None
 
 

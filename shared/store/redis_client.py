@@ -16,14 +16,14 @@ SOCKET_TIMEOUT_S = 10.0
 REFUSALS = ("MISCONF", "OOM", "READONLY", "MASTERDOWN", "LOADING")
 
 
-def connect(url: str) -> Any:
+def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Any:
     """A client that threads may share. Never retries by itself: callers know what may be done twice."""
     return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
         protocol=2,
         decode_responses=True,
         encoding_errors="replace",
-        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_timeout=timeout_s,
         socket_connect_timeout=2.0,
         retry=Retry(NoBackoff(), 0),
     )
@@ -40,3 +40,15 @@ def available() -> Generator[None]:
         if any(word in str(error) for word in REFUSALS):
             raise QueueUnavailableError(str(error)) from error
         raise
+
+
+def server_version(url: str, *, timeout_s: float) -> str:
+    """What Redis at this address calls itself; `QueueUnavailableError` when none answers that knows us."""
+    client = connect(url, timeout_s=timeout_s)
+    try:
+        with available():
+            return str(client.info("server")["redis_version"])
+    except ResponseError as error:
+        raise QueueUnavailableError(str(error)) from error
+    finally:
+        client.close()

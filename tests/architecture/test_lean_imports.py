@@ -27,6 +27,7 @@ LEAN = {
     "launcher": [
         "services.cli.main",
         "services.cli.launcher.up",
+        "services.cli.doctor.examination",
         "services.cli.views.watching",
         "services.cli.specs.validating",
     ],
@@ -56,5 +57,5 @@ def test_no_model_library_is_loaded_at_the_start_of_the(part: str) -> None:
 def test_help_loads_no_service_and_no_table() -> None:
     """`inpo --help` answers at once because only typer is loaded."""
     loaded = _loaded(["services.cli.main"])
-    slow = ("fastapi", "httpx", "numpy", "pyarrow", "pydantic", "redis", "services.controller", "yaml")
+    slow = ("fastapi", "httpx", "numpy", "psutil", "pyarrow", "pydantic", "redis", "services.controller", "yaml")
     assert not [name for name in slow if name in loaded]

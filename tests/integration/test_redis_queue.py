@@ -14,6 +14,7 @@ from services.cli.launcher.redis_server import free_port
 from shared.contracts.work import Event, WorkItem
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 from shared.store.queue.redis_queue import RedisQueue
+from shared.store.redis_client import server_version
 from tests.support.queues import age_leases, claim_now
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -215,3 +216,9 @@ def test_work_whose_stream_or_delay_was_lost_can_be_asked_for_again(
     assert queue.outstanding(RUN) == {kept.id}
     assert queue.submit(gone)
     assert not queue.submit(kept)
+
+
+def test_a_server_tells_its_version_and_one_that_is_gone_is_unavailable(redis_url: str) -> None:
+    assert server_version(redis_url, timeout_s=5.0)[0].isdigit()
+    with pytest.raises(QueueUnavailableError):
+        server_version(f"redis://127.0.0.1:{free_port()}/0", timeout_s=5.0)

@@ -31,8 +31,8 @@ def show(redis_url: RedisUrl = None, state_dir: StateDir = STATE_DIR) -> None:
             )
         try:
             queue = RedisQueue(address, consumer="inpo-queue-show", lease_s=_LEASE_S)
-        except ValueError as error:
-            raise UserError(f"--redis-url {address}: {error}") from None
+        except ValueError:  # its text may quote a piece of the address, and that a password
+            raise UserError("--redis-url is no address of a Redis, such as redis://127.0.0.1:6379/0") from None
         depths, items = queue_state(queue, address)
         console = screen()
         console.print(depths_table(depths))

@@ -157,6 +157,12 @@ def test_the_queue_of_no_system_is_an_error_with_a_remedy(tmp_path: Path) -> Non
     assert "--store-dir" in _inpo("queue", "dead")[1]
 
 
+@pytest.mark.parametrize("rest", ["@127.0.0.1:9/0", "/x@127.0.0.1:9/0", "?x@127.0.0.1:9/0"])
+def test_the_queue_of_a_redis_that_is_out_of_reach_tells_no_password(rest: str) -> None:
+    code, text = _inpo("queue", "show", "--redis-url", f"redis://:hunter2{rest}")
+    assert (code, "hunter2" in text) == (1, False)
+
+
 def test_validate_shows_what_would_happen(tmp_path: Path) -> None:
     code, text = _inpo("validate", _file(tmp_path), "--set", "model.path=org/name")
     assert code == 0

@@ -1,0 +1,1 @@
+"""What this machine has of what INPO needs, and how to get what it lacks."""
