@@ -22,7 +22,7 @@ def test_a_run_is_counted_and_what_only_running_can_tell_is_said(tmp_path: Path)
     """12 prompts, 4 of them held out; a tournament makes one pair of each of the 6 prompts of an iteration."""
     report = check(_hub_spec(tmp_path))
     assert (report.num_train, report.num_held_out, report.pairs_per_iteration) == ({0: 8}, 4, 6)
-    assert report.skipped == []
+    assert (report.skipped, report.unrendered) == ([], [])
     assert "org/name is fetched by the trainer" in report.unchecked[0]
 
 
@@ -90,7 +90,7 @@ def test_over_long_prompts_are_listed_with_their_length(tmp_path: Path) -> None:
     with (tmp_path / "prompts.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": "once upon a time " * 30}) + "\n")
     tight = spec.model_copy(update={"prompts": spec.prompts.model_copy(update={"max_tokens": 32, "format": "text"})})
-    (item,) = check(tight).skipped
+    (item,) = check(tight).unrendered
     assert "over-long" in item.reason
 
 
