@@ -12,6 +12,9 @@ from shared.inpo.algorithms import ALGORITHMS
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+PROMPT_COLUMNS = ("prompt", "messages", "conversations")
+
+
 class ModelSpec(Input):
     """The model to align: the reference policy, weight version 0."""
 
@@ -25,7 +28,17 @@ class PromptSource(Input):
     path: str | None = Field(default=None, description="A .jsonl, .jsonl.gz or .parquet file.")
     hub: str | None = Field(default=None, description="A hub dataset id; its Parquet and JSONL files are read.")
     revision: str | None = Field(default=None, description="Commit of the hub dataset.")
-    column: str = Field(default="prompt", description="Column holding a string, or a list of {role, content} messages.")
+    column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Column holding text, or a conversation: a list of turns as {role, content}, the content text or a "
+        "list of text parts, or as {from, value}. Several columns are joined by blank lines, empty ones left out. By "
+        f"default the first of {', '.join(f'`{name}`' for name in PROMPT_COLUMNS)} that is there and not null.",
+    )
+    drop_last_assistant_turns: bool = Field(
+        default=False,
+        description="Take the assistant's turns off the end of a conversation, so that the user's is the last; "
+        "otherwise a conversation that ends with the assistant's turn is skipped.",
+    )
     id_column: str | None = Field(
         default=None, description="Column with the prompt's id; its content's hash by default."
     )

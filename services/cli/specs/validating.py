@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.cli.failures import SpecError
-from services.controller.prompts.loading import InvalidSpecError, load_prompts
+from services.controller.prompts.errors import InvalidSpecError
+from services.controller.prompts.loading import load_prompts
 from services.controller.runs.advice import advice
 from services.controller.runs.checks import check_models
 from services.oracle.judge import JudgeBuildError
