@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from shared.contracts.base import Input
+from shared.contracts.chat_template import ChatTemplateKwargs
 from shared.contracts.judges import JudgeSpec
 from shared.inpo import algorithms, plan
 from shared.inpo.algorithms import ALGORITHMS
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
 
 PROMPT_COLUMNS = ("prompt", "messages", "conversations")
 
@@ -68,7 +68,18 @@ class PromptsSpec(Input):
         default="auto",
         description="`chat` renders the chat template, `text` feeds the text; `auto` asks the tokenizer.",
     )
+    chat_template_kwargs: ChatTemplateKwargs = Field(
+        default_factory=dict,
+        description="Variables of the chat template, handed to it as `apply_chat_template(..., **kwargs)` does, e.g. "
+        "`enable_thinking: false` for Qwen3.",
+    )
     max_tokens: int = Field(default=1024, ge=1, description="Longer prompts are listed as skipped, never cut.")
+
+    @model_validator(mode="after")
+    def _read_by_a_template(self) -> Self:
+        if self.chat_template_kwargs and self.format == "text":
+            raise ValueError("chat_template_kwargs are read by a chat template, which format `text` does not use")
+        return self
 
 
 class GeometricSpec(Input):

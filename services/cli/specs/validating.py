@@ -77,7 +77,7 @@ def _unrendered(spec: RunSpec, prompts: list[Prompt], unchecked: list[str]) -> l
         return []
     try:
         limit = prompt_limit(spec.prompts.max_tokens, spec.sampling.max_new_tokens, context_of(Path(spec.model.path)))
-        renderer = Renderer(tokenizer, spec.prompts.format, limit)
+        renderer = Renderer(tokenizer, spec.prompts.format, limit, spec.prompts.chat_template_kwargs)
     except ValueError as error:
         raise SpecError(str(error)) from None
     rendered = (renderer.render(prompt) for prompt in prompts)
