@@ -1,5 +1,6 @@
 """`RunSpec`: everything that a person says about a run. Field texts are the reference documentation."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -133,6 +134,12 @@ class OracleSpec(Input):
         default="binary",
         description="`binary` draws the winner from P (the paper's definition 1), seeded; `probability` answers P.",
     )
+    judged_part: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
+        default=None,
+        description="Regular expression: judges see what its group 1 (without a group, all of it) matches first in a "
+        "response, e.g. `(?s)</think>(.*)`; whole responses are trained on. A comparison with a response in which it "
+        "finds nothing, or searches for more than a second, gets no verdict: see max_unjudged.",
+    )
     max_unjudged: Fraction = Field(
         default=0.02, description="Share of comparisons that may stay without a verdict; above it the iteration fails."
     )
@@ -144,6 +151,15 @@ class OracleSpec(Input):
         gt=0.0,
         description="How long a judge may be unavailable (unreachable, or fetching nothing) before the run fails.",
     )
+
+    @field_validator("judged_part")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except (re.error, OverflowError, RecursionError, FutureWarning) as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
 
 
 def _readers(parameter: str) -> str:
