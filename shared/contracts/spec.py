@@ -29,7 +29,7 @@ class PromptSource(Input):
     path: str | None = Field(default=None, description="A .jsonl, .jsonl.gz or .parquet file.")
     hub: str | None = Field(default=None, description="A hub dataset id; its Parquet and JSONL files are read.")
     revision: str | None = Field(default=None, description="Commit of the hub dataset.")
-    column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+    column: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None,
         description="Column holding text, or a conversation: a list of turns as {role, content}, the content text or a "
         "list of text parts, or as {from, value}. Several columns are joined by blank lines, empty ones left out. By "

@@ -63,7 +63,7 @@ def checked(text: str) -> str:
     return text
 
 
-def _value(row: dict[str, Any], column: str | tuple[str, ...] | None) -> Any:
+def _value(row: dict[str, Any], column: str | list[str] | None) -> Any:
     if column is None:
         name = next((name for name in PROMPT_COLUMNS if row.get(name) is not None), None)
         if name is None:
