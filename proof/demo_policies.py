@@ -77,7 +77,7 @@ class DemoPolicies:
         config: Any = self._models.frozen(self.reference).config
         topics = list(styles.TOPICS)[:num_prompts]
         self.questions = [styles.question(topic) for topic in topics]
-        self._prompts = [tokenizer.encode_chat([{"role": "user", "content": asked}]) for asked in self.questions]
+        self._prompts = [tokenizer.encode_chat([{"role": "user", "content": asked}], {}) for asked in self.questions]
         self._answers = [
             [
                 [*tokenizer.encode_text(answer), int(config.eos_token_id)]

@@ -104,7 +104,7 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(_type_name(argument) for argument in arguments))
     if origin in (list, tuple):
         return f"list of {_type_name(arguments[0])}"
-    return _plain_name(arguments[0] if origin is Annotated else origin or annotation)
+    return _type_name(arguments[0]) if origin is Annotated else _plain_name(origin or annotation)
 
 
 def _plain_name(annotation: type[object]) -> str:

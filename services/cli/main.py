@@ -109,7 +109,11 @@ def run(
         spec = load_spec(file, overrides or [])
         api = connect(url, state_dir, api_key_file)
         created = api.create_run(spec)
-        typer.echo(f"{created.id} is {created.state}: {created.num_prompts} prompts, {created.num_skipped} skipped")
+        prompts = f"{created.num_prompts} prompts, {created.num_skipped} rows skipped when read"
+        typer.echo(f"{created.id} is {created.state}: {prompts}")
+        typer.echo(
+            f"prompts that are too long are skipped later, when rendered; to list them now: inpo validate {file}"
+        )
         for warning in created.warnings:
             typer.secho(f"warning: {warning.field}: {warning.message}", fg="yellow", err=True)
         if watch:

@@ -86,7 +86,7 @@ class GenerateHandler:
         self, item: WorkItem, plan: SamplingPlan, directory: Path
     ) -> tuple[list[tuple[Prompt, list[int]]], list[Skipped]]:
         limit = prompt_limit(plan.max_prompt_tokens, plan.sampling.max_new_tokens, context_of(directory))
-        renderer = Renderer(self._tokenizer(directory), plan.prompt_format, limit)
+        renderer = Renderer(self._tokenizer(directory), plan.prompt_format, limit, plan.chat_template_kwargs)
         rendered: list[tuple[Prompt, list[int]]] = []
         skipped: list[Skipped] = []
         for prompt in self._shard(item, plan):

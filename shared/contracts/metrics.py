@@ -1,7 +1,7 @@
 """What is measured of every iteration: the names in a commit's `metrics`, in one place.
 
 Of an iteration with two half-steps they are those of the second; the first's carry `half_1_` before their name. Means
-over pairs are over at most 256 of them, evenly spread. Log-probs are sums over a response's tokens, in nats.
+over pairs are over at most 32 of them, evenly spread. Log-probs are sums over a response's tokens, in nats.
 """
 
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from shared.contracts.base import Fact
+from shared.contracts.chat_template import ChatTemplateKwargs
 from shared.contracts.spec import ModelSpec, OracleSpec, SamplingSpec, SelectionSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.inpo.plan import LossName
@@ -80,6 +81,7 @@ class HalfStepPlan(Fact):
     win_rates: bool = Field(default=False, description="the loss reads both responses' win rates, not their comparison")
     sampling: SamplingSpec
     prompt_format: Literal["auto", "chat", "text"]
+    chat_template_kwargs: ChatTemplateKwargs = Field(default_factory=dict)
     max_prompt_tokens: int
     oracle: OracleSpec
     selection: SelectionSpec
@@ -116,6 +118,7 @@ class EvaluationPlan(Fact):
     sampling: SamplingSpec
     num_responses: int
     prompt_format: Literal["auto", "chat", "text"]
+    chat_template_kwargs: ChatTemplateKwargs = Field(default_factory=dict)
     max_prompt_tokens: int
     oracle: OracleSpec
     shards: list[Shard]

@@ -1,15 +1,19 @@
 """`RunSpec`: everything that a person says about a run. Field texts are the reference documentation."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from shared.contracts.base import Input
+from shared.contracts.chat_template import ChatTemplateKwargs
 from shared.contracts.judges import JudgeSpec
 from shared.inpo import algorithms, plan
 from shared.inpo.algorithms import ALGORITHMS
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+PROMPT_COLUMNS = ("prompt", "messages", "conversations")
 
 
 class ModelSpec(Input):
@@ -25,7 +29,17 @@ class PromptSource(Input):
     path: str | None = Field(default=None, description="A .jsonl, .jsonl.gz or .parquet file.")
     hub: str | None = Field(default=None, description="A hub dataset id; its Parquet and JSONL files are read.")
     revision: str | None = Field(default=None, description="Commit of the hub dataset.")
-    column: str = Field(default="prompt", description="Column holding a string, or a list of {role, content} messages.")
+    column: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Column holding text, or a conversation: a list of turns as {role, content}, the content text or a "
+        "list of text parts, or as {from, value}. Several columns are joined by blank lines, empty ones left out. By "
+        f"default the first of {', '.join(f'`{name}`' for name in PROMPT_COLUMNS)} that is there and not null.",
+    )
+    drop_last_assistant_turns: bool = Field(
+        default=False,
+        description="Take the assistant's turns off the end of a conversation, so that the user's is the last; "
+        "otherwise a conversation that ends with the assistant's turn is skipped.",
+    )
     id_column: str | None = Field(
         default=None, description="Column with the prompt's id; its content's hash by default."
     )
@@ -55,7 +69,18 @@ class PromptsSpec(Input):
         default="auto",
         description="`chat` renders the chat template, `text` feeds the text; `auto` asks the tokenizer.",
     )
+    chat_template_kwargs: ChatTemplateKwargs = Field(
+        default_factory=dict,
+        description="Variables of the chat template, handed to it as `apply_chat_template(..., **kwargs)` does, e.g. "
+        "`enable_thinking: false` for Qwen3.",
+    )
     max_tokens: int = Field(default=1024, ge=1, description="Longer prompts are listed as skipped, never cut.")
+
+    @model_validator(mode="after")
+    def _read_by_a_template(self) -> Self:
+        if self.chat_template_kwargs and self.format == "text":
+            raise ValueError("chat_template_kwargs are read by a chat template, which format `text` does not use")
+        return self
 
 
 class GeometricSpec(Input):
@@ -109,6 +134,12 @@ class OracleSpec(Input):
         default="binary",
         description="`binary` draws the winner from P (the paper's definition 1), seeded; `probability` answers P.",
     )
+    judged_part: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
+        default=None,
+        description="Regular expression: judges see what its group 1 (without a group, all of it) matches first in a "
+        "response, e.g. `(?s)</think>(.*)`; whole responses are trained on. A comparison with a response in which it "
+        "finds nothing, or searches for more than a second, gets no verdict: see max_unjudged.",
+    )
     max_unjudged: Fraction = Field(
         default=0.02, description="Share of comparisons that may stay without a verdict; above it the iteration fails."
     )
@@ -120,6 +151,15 @@ class OracleSpec(Input):
         gt=0.0,
         description="How long a judge may be unavailable (unreachable, or fetching nothing) before the run fails.",
     )
+
+    @field_validator("judged_part")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except (re.error, OverflowError, RecursionError, FutureWarning) as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
 
 
 def _readers(parameter: str) -> str:

@@ -41,7 +41,7 @@ def masses(built: DemoModel) -> np.ndarray:
 
 
 def _probability(model: Any, tokenizer: HfTokenizer, topic: str, answer: str) -> float:
-    prompt = tokenizer.encode_chat([{"role": "user", "content": styles.question(topic)}])
+    prompt = tokenizer.encode_chat([{"role": "user", "content": styles.question(topic)}], {})
     response = [*tokenizer.encode_text(answer), int(model.config.eos_token_id)]
     with torch.inference_mode():
         log_probs = torch.log_softmax(model(torch.tensor([prompt + response])).logits[0, :-1], dim=-1)

@@ -2,9 +2,9 @@
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from services.policy.engine import Completion, EngineError, GenerationRequest, Sampling, SwapRefusedError
 from services.policy.settings import PolicySettings
@@ -99,7 +99,7 @@ class FakeTokenizer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+    def encode_chat(self, messages: list[dict[str, str]], variables: Mapping[str, Any]) -> list[int]:
         """Never asked: there is no chat template."""
         raise AssertionError(f"there is no chat template for {messages}")
 

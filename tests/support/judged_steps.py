@@ -41,10 +41,15 @@ def a_rollout(
 
 
 def an_oracle(
-    *, answers: Literal["binary", "probability"] = "probability", max_retries: int = 2, entry_point: str = "fake:judge"
+    *,
+    answers: Literal["binary", "probability"] = "probability",
+    max_retries: int = 2,
+    entry_point: str = "fake:judge",
+    judged_part: str | None = None,
 ) -> OracleSpec:
     """An oracle over a rule."""
-    return OracleSpec(judge=RulesJudge(entry_point=entry_point), answers=answers, max_retries=max_retries)
+    judge = RulesJudge(entry_point=entry_point)
+    return OracleSpec(judge=judge, answers=answers, max_retries=max_retries, judged_part=judged_part)
 
 
 def a_half_step(

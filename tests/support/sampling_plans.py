@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from pydantic import JsonValue
+
 from shared.contracts.judges import RulesJudge
 from shared.contracts.plans import AnchorWeights, EvaluationPlan, HalfStepPlan, Shard
 from shared.contracts.records import Message, Prompt
@@ -33,6 +35,7 @@ def put_half_step(
     iteration: int = 1,
     sampling: SamplingSpec | None = None,
     max_prompt_tokens: int = 1024,
+    chat_template_kwargs: dict[str, JsonValue] | None = None,
     seed: int = 7,
 ) -> str:
     """`plan.json` of a half-step that samples from `version`; returns the step."""
@@ -48,6 +51,7 @@ def put_half_step(
         scale=0.3,
         sampling=sampling or SamplingSpec(num_responses=4, max_new_tokens=8),
         prompt_format="auto",
+        chat_template_kwargs=chat_template_kwargs or {},
         max_prompt_tokens=max_prompt_tokens,
         oracle=ORACLE,
         selection=SelectionSpec(),

@@ -3,8 +3,9 @@
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from services.policy.engine import Completion, GenerationRequest, Sampling
 from services.policy.settings import PolicySettings
@@ -72,7 +73,7 @@ class StubTokenizer:
     def __init__(self, directory: Path) -> None:
         del directory
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+    def encode_chat(self, messages: list[dict[str, str]], variables: Mapping[str, Any]) -> list[int]:
         return self.encode_text("".join(message["content"] for message in messages))
 
     def encode_text(self, text: str) -> list[int]:

@@ -17,7 +17,7 @@ def show(spec: RunSpec, report: Report, console: Console) -> None:
     lines = [
         f"{spec.name} can begin.",
         f"  model       {spec.model.path}",
-        f"  prompts     {sets} for training, {report.num_held_out} held out, {len(report.skipped)} skipped",
+        f"  prompts     {sets} for training, {report.num_held_out} held out; {_skips(report)}",
         f"  iteration   {responses} responses of at most {sampling.max_new_tokens} tokens, "
         f"at most {report.pairs_per_iteration} pairs ({spec.selection.method}), {spec.iterations} iterations",
         f"  algorithm   {algorithm.name}, {_parameters(spec)}",
@@ -28,12 +28,19 @@ def show(spec: RunSpec, report: Report, console: Console) -> None:
     for warning in report.warnings:
         text = f"  warning     {warning.field}: {warning.message}"
         console.print(text, markup=False, soft_wrap=True, style="bold yellow")
-    for item in report.skipped[:_SHOWN]:
+    skipped = report.skipped + report.unrendered
+    for item in skipped[:_SHOWN]:
         console.print(f"  skipped     {item.id}: {item.reason}", markup=False, soft_wrap=True, style="yellow")
-    if len(report.skipped) > _SHOWN:
-        console.print(f"  skipped     and {len(report.skipped) - _SHOWN} more", style="yellow")
+    if len(skipped) > _SHOWN:
+        console.print(f"  skipped     and {len(skipped) - _SHOWN} more", style="yellow")
     for item in report.unchecked:
         console.print(f"  unchecked   {item}", markup=False, soft_wrap=True, style="dim")
+
+
+def _skips(report: Report) -> str:
+    """The first number is known when a run is created, the second only when it generates."""
+    rows, prompts = len(report.skipped), len(report.unrendered)
+    return f"{rows} rows skipped when read, {prompts} prompts when rendered"
 
 
 def _gap_lines(spec: RunSpec, report: Report) -> list[str]:

@@ -43,7 +43,10 @@ def _document_path(location: Sequence[str | int], document: Any) -> Iterator[str
     node = document
     for depth, key in enumerate(location):
         inside = _child(node, key)
-        if inside is None and depth + 1 < len(location) and isinstance(node, Mapping):
+        known = inside is not None or depth + 1 == len(location)
+        if not known and isinstance(node, Mapping):
+            continue
+        if isinstance(key, str) and not isinstance(node, Mapping):
             continue
         yield key
         node = inside

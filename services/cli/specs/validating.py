@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.cli.failures import SpecError
-from services.controller.prompts.loading import InvalidSpecError, load_prompts
+from services.controller.prompts.errors import InvalidSpecError
+from services.controller.prompts.loading import load_prompts
 from services.controller.runs.advice import advice
 from services.controller.runs.checks import check_models
 from services.oracle.judge import JudgeBuildError
@@ -22,13 +23,15 @@ from shared.contracts.spec import RunSpec
 class Report:
     """What a run would do.
 
-    `skipped` are inputs that it would leave out; `unchecked` is what only running can tell; `warnings` are theory's.
+    `skipped` are rows that it would leave out when it reads them, at its creation, `unrendered` prompts that it would
+    leave out later, when it renders them; `unchecked` is what only running can tell; `warnings` are theory's.
     """
 
     num_train: dict[int, int]
     num_held_out: int
     pairs_per_iteration: int
     skipped: list[Skipped]
+    unrendered: list[Skipped]
     unchecked: list[str] = field(default_factory=list[str])
     warnings: list[Advice] = field(default_factory=list[Advice])
 
@@ -42,13 +45,14 @@ def check(spec: RunSpec) -> Report:
     except InvalidSpecError as error:
         raise SpecError(str(error)) from None
     _check_rules(spec, unchecked)
-    skipped = skipped + _over_long(spec, prompts, unchecked)
+    unrendered = _unrendered(spec, prompts, unchecked)
     sets = Counter(prompt.set for prompt in prompts if prompt.split == "train")
     return Report(
         num_train=dict(sorted(sets.items())),
         num_held_out=sum(prompt.split == "held_out" for prompt in prompts),
         pairs_per_iteration=_most_pairs(spec, min(sets.values())),
         skipped=skipped,
+        unrendered=unrendered,
         unchecked=unchecked,
         warnings=advice(spec),
     )
@@ -67,13 +71,13 @@ def _check_rules(spec: RunSpec, unchecked: list[str]) -> None:
             raise SpecError(f"oracle.{place}.{error.field}: {error.reason}") from None
 
 
-def _over_long(spec: RunSpec, prompts: list[Prompt], unchecked: list[str]) -> list[Skipped]:
+def _unrendered(spec: RunSpec, prompts: list[Prompt], unchecked: list[str]) -> list[Skipped]:
     tokenizer = _tokenizer(spec, unchecked)
     if tokenizer is None:
         return []
     try:
         limit = prompt_limit(spec.prompts.max_tokens, spec.sampling.max_new_tokens, context_of(Path(spec.model.path)))
-        renderer = Renderer(tokenizer, spec.prompts.format, limit)
+        renderer = Renderer(tokenizer, spec.prompts.format, limit, spec.prompts.chat_template_kwargs)
     except ValueError as error:
         raise SpecError(str(error)) from None
     rendered = (renderer.render(prompt) for prompt in prompts)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from shared.contracts.records import Estimate, Sample
+from shared.contracts.records import Commit, Estimate, Sample
 from shared.contracts.rest.runs import IterationView, Progress, RunDetail, RunView, WeightsView
 from shared.contracts.weights import WeightVersion
 
@@ -82,9 +82,14 @@ def measurements_table(rows: Sequence[IterationView]) -> Table:
                 *(_number(metrics, name) for name in ("log_ratio_abs_mean", *SHIFTS)),
                 estimate(evaluation.kl_to_previous, digits=2) if evaluation is not None else "…",
                 _share(metrics, "identical_pair_share"),
-                Text(", ".join(f"{count} x {reason}" for reason, count in row.commit.dropped.items())),
+                Text(dropped_text(row.commit)),
             )
     return table
+
+
+def dropped_text(commit: Commit) -> str:
+    """What an iteration left out, by reason."""
+    return ", ".join(f"{count} x {reason}" for reason, count in commit.dropped.items())
 
 
 def gap_table(rows: Sequence[IterationView]) -> Table:
@@ -145,7 +150,7 @@ def facts_table(run: RunDetail) -> Table:
         ("algorithm", run.spec.algorithm.name),
         ("model", Text(run.spec.model.path)),
         ("weights", Text(str(run.weights)) if run.weights is not None else "none yet"),
-        ("prompts", f"{run.num_prompts}, {run.num_skipped} skipped" if run.num_skipped else str(run.num_prompts)),
+        ("prompts", _prompts_text(run)),
         ("created", run.created_at),
     ]
     if run.reason:
@@ -153,6 +158,14 @@ def facts_table(run: RunDetail) -> Table:
     for name, value in facts:
         table.add_row(Text(name, style="dim"), value)
     return table
+
+
+def _prompts_text(run: RunDetail) -> str:
+    parts = [str(run.num_prompts)]
+    parts += [f"{run.num_skipped} rows skipped when read"] if run.num_skipped else []
+    left_out = run.num_without_responses
+    parts += [f"{left_out} of them without responses so far: over-long, or refused when rendered"] if left_out else []
+    return ", ".join(parts)
 
 
 def state_text(state: str) -> Text:

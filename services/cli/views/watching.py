@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from services.cli.client import Api
 from services.cli.failures import ApiError
 from services.cli.views.tables import (
+    dropped_text,
     estimate,
     facts_table,
     gap_table,
@@ -105,6 +106,7 @@ def _line(row: IterationView) -> str:
         parts.append(f"committed as {str(commit.weights).rpartition('/')[2]}, {commit.num_pairs} pairs")
         parts += [f"loss {loss:.4g}"] if loss is not None else []
         parts += [f"{seconds:.1f} s"] if seconds is not None else []
+        parts += [dropped_text(commit)] if commit.dropped else []
     if evaluation is not None:
         if evaluation.win_rate is not None:
             win = evaluation.win_rate

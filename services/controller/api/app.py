@@ -8,7 +8,7 @@ from services.controller.api import examples
 from services.controller.api.events import events_router
 from services.controller.api.weights import weights_router
 from services.controller.loop import ReconcileLoop
-from services.controller.prompts.loading import InvalidSpecError
+from services.controller.prompts.errors import InvalidSpecError
 from services.controller.reconciling.actions import declare, declared
 from services.controller.runs.checks import check_models
 from services.controller.runs.progress import with_waiting

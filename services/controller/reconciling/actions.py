@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from services.controller.measuring import evaluating, skipped
 from services.controller.reconciling import planning
-from services.controller.reconciling.observer import committed_version, half_step_weights, unjudged_share
+from services.controller.reconciling.observer import committed_version, half_step_weights, unjudged
 from services.controller.reconciling.reconciler import (
     Action,
     Commit,
@@ -102,7 +102,7 @@ def commit(store: ArtifactStore, run: str, iteration: int, num_halves: int) -> N
             **metrics,
             **_effective_sample_sizes(store, sampled),
             "identical_pair_share": skipped.identical_share(dropped, num_pairs),
-            "unjudged_share": unjudged_share(store, steps),
+            "unjudged_share": unjudged(store, steps)[0],
             "seconds": time.time() - plans[0].planned_at_s,
         },
         dropped=dropped,

@@ -1,5 +1,6 @@
 """What the store and the queue hold of a run, as the reconciler wants it. Reads names, hardly ever contents."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,7 +38,10 @@ def observe(store: ArtifactStore, run: str, spec: RunSpec, outstanding: frozense
     # Verdicts are counted when training is about to be asked for, not again on every look while it runs.
     asked = WorkItem(kind="train", run=run, step=step.key).id in outstanding
     due = step.all_judged and not step.trained and not asked
-    return replace(observed, unjudged_share=unjudged_share(store, [step.key])) if due else observed
+    if not due:
+        return observed
+    share, reason = unjudged(store, [step.key])
+    return replace(observed, unjudged_share=share, unjudged_because=reason)
 
 
 def num_committed(store: ArtifactStore, run: str) -> int:
@@ -105,15 +109,17 @@ def _num_shards(plan: BasePlan | HalfStepPlan | EvaluationPlan) -> int:
     return len(plan.shards)
 
 
-def unjudged_share(store: ArtifactStore, steps: Sequence[str]) -> float:
-    """Share of the steps' comparisons that ended without a verdict."""
-    total = unjudged = 0
+def unjudged(store: ArtifactStore, steps: Sequence[str]) -> tuple[float, str | None]:
+    """Share of the steps' comparisons that ended without a verdict, and the commonest reason."""
+    total, reasons = 0, Counter[str]()
     for step in steps:
         for shard in sorted(_shards(store, f"{step}/judgments")):
             verdicts = read_table(store, layout.judgments(step, shard), Verdict)
             total += len(verdicts)
-            unjudged += sum(verdict.answer is None for verdict in verdicts)
-    return unjudged / total if total else 0.0
+            reasons.update(verdict.error or "no reason given" for verdict in verdicts if verdict.answer is None)
+    if not reasons:
+        return 0.0, None
+    return reasons.total() / total, reasons.most_common(1)[0][0]
 
 
 def _shards(store: ArtifactStore, folder: str) -> frozenset[int]:

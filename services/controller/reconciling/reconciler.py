@@ -63,6 +63,7 @@ class Observed:
     evaluations: tuple[Evaluation, ...]
     outstanding: frozenset[str]
     unjudged_share: float = 0.0
+    unjudged_because: str | None = None
 
     @property
     def half(self) -> int:
@@ -228,8 +229,9 @@ def _unjudged(spec: RunSpec, observed: Observed) -> str | None:
         return None
     return (
         f"iteration {observed.iteration}: {observed.unjudged_share:.1%} of the comparisons got no verdict, "
-        f"oracle.max_unjudged allows {spec.oracle.max_unjudged:.1%}; see {observed.half_step.key}/judgments. Verdicts "
-        "are facts and are not asked for again: mend the judge and create a new run"
+        f"oracle.max_unjudged allows {spec.oracle.max_unjudged:.1%}; mostly: {observed.unjudged_because}; see "
+        f"{observed.half_step.key}/judgments. Verdicts are facts and are not asked for again: mend the cause and "
+        "create a new run"
     )
 
 

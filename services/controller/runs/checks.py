@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from services.controller.prompts.loading import InvalidSpecError
+from services.controller.prompts.errors import InvalidSpecError
 from shared.contracts.judges import judges_of
 from shared.contracts.spec import RunSpec
 

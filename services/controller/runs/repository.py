@@ -2,12 +2,12 @@
 
 import secrets
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version as installed_version
 
 import structlog
 
-from services.controller.measuring.skipped import skipped_of
+from services.controller.measuring.skipped import skipped_of, without_responses
 from services.controller.prompts.loading import load_prompts
 from services.controller.reconciling.observer import committed_version, intent_in_force, num_committed, observe
 from services.controller.reconciling.reconciler import Observed, succeeded
@@ -54,6 +54,7 @@ class RunRepository:
         self.store = store
         self._record = lru_cache(maxsize=1024)(self._read_record)
         self._skipped = lru_cache(maxsize=1024)(self._read_skipped)
+        self._without_responses = lru_cache(maxsize=65_536)(partial(without_responses, store))
 
     def create(self, spec: RunSpec, identity: RequestIdentity | None = None) -> RunRecord:
         """Store a new run with its prompts; the run that a request made already, when it comes again.
@@ -118,8 +119,13 @@ class RunRepository:
 
     def detail(self, record: RunRecord) -> RunDetail:
         """The run's view with the spec and the prompts that were left out."""
-        view = self.view(record).model_dump()
-        return RunDetail(**view, spec=record.spec, skipped=record.skipped, warnings=advice(record.spec))
+        return RunDetail(
+            **self.view(record).model_dump(),
+            spec=record.spec,
+            skipped=record.skipped,
+            num_without_responses=self._num_without_responses(record.id),
+            warnings=advice(record.spec),
+        )
 
     def view(self, record: RunRecord) -> RunView:
         """The run's state and progress; of a run whose artifacts are broken, what is wrong with it."""
@@ -211,6 +217,17 @@ class RunRepository:
 
     def _read_skipped(self, run: str, iteration: int) -> list[Skipped]:
         return skipped_of(self.store, self._half_steps(run, iteration))
+
+    def _num_without_responses(self, run: str) -> int | None:
+        evaluations = layout.evaluations(run)
+        steps = [f"{evaluations}/{name}" for name in self.store.list(evaluations)]
+        numbers = range(1, len(self.store.list(layout.iterations(run))) + 1)
+        steps += [step for number in numbers for step in self._half_steps(run, number)]
+        shards = [f"{step}/rollouts/{name}" for step in steps for name in self.store.list(f"{step}/rollouts")]
+        try:
+            return len(frozenset[str]().union(*(self._without_responses(shard) for shard in shards)))
+        except ValueError:
+            return None
 
     def _half_steps(self, run: str, iteration: int) -> list[str]:
         """Keys of the half-steps that are planned so far."""

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from services.oracle.judge import Comparison, Judge, JudgeUnavailableError, Opinion
+from services.oracle.judge import Comparison, Judge, JudgeUnavailableError, Opinion, abstention
+from services.oracle.shards.judged_part import JudgedPart, NoPartError
 from services.oracle.verdicts.answers import answer_of
 from shared.contracts.plans import EvaluationPlan, HalfStepPlan
 from shared.contracts.records import Message, Rollout, Verdict
@@ -40,7 +41,8 @@ class UnansweredError(RuntimeError):
 class StepOracle:
     """The oracle of one step: asks its judge, draws answers, keeps every verdict in the order of asking.
 
-    With `tolerant` a failed comparison becomes a verdict without an answer, otherwise `UnansweredError`.
+    With `tolerant` a failed comparison becomes a verdict without an answer, otherwise `UnansweredError`. The judge sees
+    what `spec.judged_part` leaves of the responses; a comparison that it leaves nothing of is an abstention.
     """
 
     judge: Judge
@@ -49,21 +51,35 @@ class StepOracle:
     step: str
     tolerant: bool
     verdicts: list[Verdict] = field(default_factory=list[Verdict])
+    _part: JudgedPart = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._part = JudgedPart(self.spec.judged_part)
 
     def ask(self, questions: Sequence[Asked]) -> list[float | None]:
         """An answer a question, in order; None where there is no verdict."""
-        asking = [Comparison(asked.prompt, asked.first, asked.second, asked.question.draw) for asked in questions]
+        cut = [self._comparison(asked) for asked in questions]
+        asking = [comparison for comparison in cut if isinstance(comparison, Comparison)]
         try:
-            opinions = self.judge.compare(asking)
+            answered = iter(self.judge.compare(asking) if asking else [])
         except JudgeUnavailableError as error:
             error.progress += len(self.verdicts)
             raise
+        opinions = [next(answered) if isinstance(asked, Comparison) else asked for asked in cut]
         errors = [opinion.error or "" for opinion in opinions if opinion.status == "error"]
         if errors and not self.tolerant:
             raise UnansweredError(len(errors), errors[0])
         fresh = [self._verdict(asked, opinion) for asked, opinion in zip(questions, opinions, strict=True)]
         self.verdicts.extend(fresh)
         return [verdict.answer for verdict in fresh]
+
+    def _comparison(self, asked: Asked) -> Comparison | Opinion:
+        """What the judge is asked, or why it need not be."""
+        try:
+            first, second = self._part.of(asked.first), self._part.of(asked.second)
+        except NoPartError as error:
+            return abstention(str(error), 0.0)
+        return Comparison(asked.prompt, first, second, asked.question.draw)
 
     def _verdict(self, asked: Asked, opinion: Opinion) -> Verdict:
         identity, probability = self.judge.identity(), opinion.probability

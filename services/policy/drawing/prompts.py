@@ -1,6 +1,7 @@
 """Prompts as the token ids that the policy continues: rendered once, stored with the rollout, never re-tokenised."""
 
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 from shared.contracts.records import Prompt, Skipped
 
@@ -19,8 +20,11 @@ class Tokenizer(Protocol):
         """Whether `encode_chat` can be asked."""
         ...
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """The chat template's tokens, up to where the assistant begins; `RenderError` when it refuses."""
+    def encode_chat(self, messages: list[dict[str, str]], variables: Mapping[str, Any]) -> list[int]:
+        """The chat template's tokens, up to where the assistant begins; `RenderError` when it refuses.
+
+        `variables` are the template's, beside the messages.
+        """
         ...
 
     def encode_text(self, text: str) -> list[int]:
@@ -35,16 +39,28 @@ class Tokenizer(Protocol):
 class Renderer:
     """Renders prompts in one format under one token limit.
 
-    `chat` without a chat template is an error of the run, not of a prompt: `ValueError` when the renderer is made.
+    `chat`, or variables for a chat template, without one is an error of the run, not of a prompt: `ValueError` when the
+    renderer is made.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt_format: PromptFormat, limit: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt_format: PromptFormat,
+        limit: int,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         if prompt_format == "chat" and not tokenizer.has_chat_template:
             raise ValueError(
                 "prompts.format is `chat`, but the model's tokenizer has no chat template: "
                 "take format `text`, or a model directory with a chat_template"
             )
+        if chat_template_kwargs and not tokenizer.has_chat_template:
+            raise ValueError(
+                "prompts.chat_template_kwargs are given, but the model's tokenizer has no chat template to read them"
+            )
         self._tokenizer = tokenizer
+        self._variables = dict(chat_template_kwargs or {})
         self._chat = prompt_format == "chat" or (prompt_format == "auto" and tokenizer.has_chat_template)
         self._limit = limit
 
@@ -63,14 +79,22 @@ class Renderer:
     def _encode(self, prompt: Prompt) -> list[int]:
         if prompt.messages[-1].role != "user":
             raise RenderError(f"not a prompt: its last message is of the {prompt.messages[-1].role}, not of the user")
+        _check_unicode(prompt)
         if self._chat:
-            return self._tokenizer.encode_chat([message.model_dump() for message in prompt.messages])
+            return self._tokenizer.encode_chat([message.model_dump() for message in prompt.messages], self._variables)
         if len(prompt.messages) > 1:
             raise RenderError(
                 "format text takes one user message, not a conversation or a system prompt: "
                 "use a model with a chat template and format `chat`"
             )
         return self._tokenizer.encode_text(prompt.messages[0].content)
+
+
+def _check_unicode(prompt: Prompt) -> None:
+    try:
+        "".join(message.content for message in prompt.messages).encode()
+    except UnicodeEncodeError:
+        raise RenderError("holds characters that are not valid Unicode (lone surrogates)") from None
 
 
 def prompt_limit(max_prompt_tokens: int, max_new_tokens: int, context: int | None) -> int:

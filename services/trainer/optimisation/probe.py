@@ -15,7 +15,8 @@ from services.trainer.optimisation.witness import check_step_zero
 from shared.contracts.plans import HalfStepPlan
 from shared.inpo.objective import PairLosses
 
-NUM_PROBES = 256
+# A policy that is not the plan's is another one on every response, so a few tell; each costs two forwards a half-step.
+NUM_PROBES = 32
 
 
 class Probe:
@@ -34,7 +35,7 @@ class Probe:
         self._theta = theta
         self._losses = losses
         self._compute = compute
-        self._sample = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), NUM_PROBES)).astype(np.int64))
+        self._sample = evenly_spread(len(pairs))
         self._rows = pairs.rows(self._sample)
 
     def before(self, start: LogProbs, sampled: LogProbs) -> dict[str, float]:
@@ -78,6 +79,11 @@ class Probe:
     def _log_ratio_abs_mean(self, log_probs: LogProbs) -> float:
         chosen, rejected = np.split(log_probs.astype(np.float64), 2)
         return float(np.abs(chosen - rejected).mean())
+
+
+def evenly_spread(num_pairs: int) -> Rows:
+    """Indices of all pairs, or of `NUM_PROBES` of them from the first to the last, ascending."""
+    return np.linspace(0, num_pairs - 1, min(num_pairs, NUM_PROBES)).astype(np.int64)
 
 
 def _mean(values: Tensor) -> float:

@@ -52,7 +52,7 @@ class RunView(Fact):
     weights: WeightVersion | None = Field(description="the newest committed version")
     latest: EvaluationResult | None
     num_prompts: int
-    num_skipped: int
+    num_skipped: int = Field(description="rows of the prompt sets that were left out when they were read, at creation")
 
 
 class Advice(Fact):
@@ -66,7 +66,12 @@ class RunDetail(RunView):
     """With the specification, everything that was left out, and what theory has to say against it."""
 
     spec: RunSpec
-    skipped: list[Skipped]
+    skipped: list[Skipped] = Field(description="rows left out at creation, with the reason")
+    num_without_responses: int | None = Field(
+        default=None,
+        description="prompts that got no responses so far, over-long ones above all: the iterations list them with the "
+        "reason; null where a run's artifacts are broken",
+    )
     warnings: list[Advice] = Field(default_factory=list[Advice])
 
 

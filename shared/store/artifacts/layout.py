@@ -97,9 +97,14 @@ def commit(run_id: str, iteration_number: int) -> str:
     return f"{iteration(run_id, iteration_number)}/commit.json"
 
 
+def evaluations(run_id: str) -> str:
+    """Folder of the evaluations."""
+    return f"{run(run_id)}/evaluations"
+
+
 def evaluation(run_id: str, version: int) -> str:
     """Step that measures a weight version."""
-    return f"{run(run_id)}/evaluations/{version:04d}"
+    return f"{evaluations(run_id)}/{version:04d}"
 
 
 def weights(run_id: str) -> str:

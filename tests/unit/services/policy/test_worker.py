@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,24 @@ class SpoilingEngine(FakeEngine):
         found = super().generate(requests, sampling)
         found[0][0] = self._spoil(found[0][0])
         return found
+
+
+class ChattyTokenizer(FakeTokenizer):
+    """Its chat template spells out its variables."""
+
+    has_chat_template = True
+
+    def encode_chat(self, messages: list[dict[str, str]], variables: Mapping[str, Any]) -> list[int]:
+        return list(f"{messages[0]['content']} {dict(variables)}".encode())
+
+
+def test_the_chat_template_gets_the_plans_variables(store: DirectoryStore) -> None:
+    put_prompts(store, "run", ["hi"])
+    step = put_half_step(store, version(store), [[0]], chat_template_kwargs={"a": False})
+    gate = Gate(FakeEngine(), lambda wanted: store.path(wanted.directory))
+    GenerateHandler(store, gate, ChattyTokenizer)(generate_item("run", step), FIRST)
+    (rollout,) = read_table(store, layout.rollouts(step, 0), Rollout)
+    assert bytes(rollout.prompt_ids).decode() == "hi {'a': False}"
 
 
 def test_a_shards_prompts_become_rollouts_of_the_planned_version(store: DirectoryStore) -> None:

@@ -81,7 +81,8 @@ def test_a_command_that_is_typed_wrongly_is_a_usage_error(arguments: list[str]) 
 def test_a_run_is_created_and_its_id_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     controller = _serve(monkeypatch, {"POST /v1/runs": [a_run(tmp_path, state="queued")]})
     code, text = _inpo("run", _file(tmp_path), "--set", "seed=3", "--url", "http://127.0.0.1:9")
-    assert (code, f"{RUN} is queued: 10 prompts, 2 skipped" in text) == (0, True)
+    assert (code, f"{RUN} is queued: 10 prompts, 2 rows skipped when read" in text) == (0, True)
+    assert "to list them now: inpo validate" in text
     assert json.loads(controller.asked[0].content)["seed"] == 3
 
 
@@ -167,7 +168,7 @@ def test_validate_shows_what_would_happen(tmp_path: Path) -> None:
     code, text = _inpo("validate", _file(tmp_path), "--set", "model.path=org/name")
     assert code == 0
     assert "small can begin" in text
-    assert "8 for training, 4 held out, 0 skipped" in text
+    assert "8 for training, 4 held out; 0 rows skipped when read, 0 prompts when rendered" in text
     assert _inpo("validate", str(tmp_path / "none.yaml"))[0] == 1
 
 

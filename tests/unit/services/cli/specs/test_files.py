@@ -97,6 +97,10 @@ def test_an_override_that_cannot_be_applied_is_refused(override: str, message: s
     ("changes", "line"),
     [
         (["prompts.num_per_iter=3"], "prompts.num_per_iter is not a field: did you mean num_per_iteration?"),
+        (["prompts.sets.0.column=3"], "prompts.sets.0.column = 3: Input should be a valid list"),
+        (["prompts.sets.0.column=[3]"], "prompts.sets.0.column.0 = 3: Input should be a valid string"),
+        (["oracle.judged_part=("], "oracle.judged_part = '(': not a regular expression: missing )"),
+        (["prompts.chat_template_kwargs.tokenize=no"], "prompts.chat_template_kwargs: tokenize: decided by the policy"),
         (["oracle.judge.entry=x"], "oracle.judge.entry is not a field: did you mean entry_point?"),
         (["zzzz=1"], "zzzz is not a field: there are algorithm, evaluation, iterations"),
         (["sampling.temperature=-1"], "sampling.temperature = -1: Input should be greater than 0"),

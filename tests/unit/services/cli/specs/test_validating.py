@@ -9,6 +9,7 @@ import pytest
 from services.cli.failures import SpecError
 from services.cli.specs.validating import check
 from shared.contracts.spec import RunSpec
+from tests.support import tiny_models
 from tests.support.data import outside_data
 from tests.support.specs import a_spec
 
@@ -22,7 +23,7 @@ def test_a_run_is_counted_and_what_only_running_can_tell_is_said(tmp_path: Path)
     """12 prompts, 4 of them held out; a tournament makes one pair of each of the 6 prompts of an iteration."""
     report = check(_hub_spec(tmp_path))
     assert (report.num_train, report.num_held_out, report.pairs_per_iteration) == ({0: 8}, 4, 6)
-    assert report.skipped == []
+    assert (report.skipped, report.unrendered) == ([], [])
     assert "org/name is fetched by the trainer" in report.unchecked[0]
 
 
@@ -90,8 +91,21 @@ def test_over_long_prompts_are_listed_with_their_length(tmp_path: Path) -> None:
     with (tmp_path / "prompts.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": "once upon a time " * 30}) + "\n")
     tight = spec.model_copy(update={"prompts": spec.prompts.model_copy(update={"max_tokens": 32, "format": "text"})})
-    (item,) = check(tight).skipped
+    (item,) = check(tight).unrendered
     assert "over-long" in item.reason
+
+
+def test_template_variables_are_rendered_and_counted_as_the_run_would(tmp_path: Path) -> None:
+    """Bytes as tokens: `<s>[user]question number 0?`, a line break and `[assistant]` have 37; 10 more are too many."""
+    model = tmp_path / "chat"
+    tiny_models.make_model(model, seed=0)
+    (model / "chat_template.jinja").write_text(tiny_models.CHAT_TEMPLATE + "{{ style }}")
+    spec = a_spec(tmp_path, model={"path": str(model)})
+    fits = spec.prompts.model_copy(update={"max_tokens": 40})
+    assert check(spec.model_copy(update={"prompts": fits})).unrendered == []
+    longer = fits.model_copy(update={"chat_template_kwargs": {"style": "x" * 10}})
+    with pytest.raises(SpecError, match="over-long: "):
+        check(spec.model_copy(update={"prompts": longer}))
 
 
 def test_responses_that_fill_the_models_context_are_refused_naming_the_field(tmp_path: Path) -> None:

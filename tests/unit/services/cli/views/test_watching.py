@@ -37,11 +37,26 @@ def test_an_iteration_is_told_when_it_is_committed_and_when_it_is_measured(tmp_p
     ]
 
 
+def test_what_an_iteration_dropped_is_told_with_its_commit(tmp_path: Path) -> None:
+    row = an_iteration(1, measured=False)
+    assert row.commit is not None
+    commit = row.commit.model_copy(update={"dropped": {"over-long": 13, "identical responses": 2}})
+    rows = IterationList(iterations=[row.model_copy(update={"commit": commit})], skipped=[])
+    text, _ = _followed([a_run(tmp_path), a_run(tmp_path, state="succeeded")], [rows])
+    assert "42 pairs · loss 12.5 · 7.2 s · 13 x over-long, 2 x identical responses" in text
+
+
 def test_the_end_shows_the_table_and_samples_before_and_after(tmp_path: Path) -> None:
     rows = IterationList(iterations=[an_iteration(0), an_iteration(1)], skipped=[])
     text, _ = _followed([a_run(tmp_path, state="succeeded")], [rows])
     for part in ("succeeded", "0.750 [0.610, 0.850]", "4.50 [4.10, 4.90]", "42", "12.5", "[p]rompt", "before", "after"):
         assert part in text
+
+
+def test_rows_that_could_not_be_read_are_told_from_prompts_that_could_not_be_rendered(tmp_path: Path) -> None:
+    ended = a_run(tmp_path, state="succeeded", num_without_responses=3)
+    text, _ = _followed([ended], [IterationList(iterations=[], skipped=[])])
+    assert "10, 2 rows skipped when read, 3 of them without responses so far" in text
 
 
 def test_a_failed_run_ends_with_its_reason(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.controller.prompts.loading import InvalidSpecError, load_prompts
+from services.controller.prompts.errors import InvalidSpecError
+from services.controller.prompts.loading import load_prompts
 from shared.contracts.records import Message
 from tests.support.data import outside_data
 from tests.support.specs import a_spec
@@ -50,7 +51,7 @@ def test_duplicates_empty_texts_and_broken_lines_are_listed_with_their_place(tmp
     assert [item.id for item in skipped] == [f"mixed.jsonl:{line}" for line in (2, 3, 4, 5, 6, 7)]
     assert skipped[0].reason == "duplicate of mixed.jsonl:1"
     assert "lone surrogates" in skipped[3].reason
-    assert "no column 'prompt'; it has ['other']" in skipped[4].reason
+    assert "it has ['other']: name one of them by `column`" in skipped[4].reason
 
 
 def test_a_system_prompt_and_a_column_are_mapped(tmp_path: Path) -> None:
@@ -104,7 +105,40 @@ def test_duplicate_and_missing_ids_are_listed_and_so_are_duplicates_across_sets(
     assert [(prompt.prompt_id, prompt.set) for prompt in prompts] == [("x", 0), ("2", 1)]
     assert [item.id for item in skipped] == [*(f"first.jsonl:{line}" for line in (2, 3, 4, 5)), "second.jsonl:1"]
     assert [skipped[0].reason, skipped[4].reason] == ["duplicate of first.jsonl:1"] * 2
-    assert "its id is None" in skipped[1].reason
+    assert "its id is null" in skipped[1].reason
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"prompt" 1}', "not JSON: Expecting ':' delimiter at character 11"),
+        (b'{"prompt": Infinity}', "not JSON: Infinity is no number"),
+        (b'{"prompt": 1' + b"0" * 5000 + b"}", "holds a number of too many digits"),
+        (b"[1]", "not a JSON object but list"),
+    ],
+    ids=["syntax", "infinity", "digits", "list"],
+)
+def test_a_line_that_cannot_be_read_says_what_is_wrong_with_it(tmp_path: Path, line: bytes, reason: str) -> None:
+    file = tmp_path / "one.jsonl"
+    file.write_bytes(b'{"prompt": "fine"}\n' + line)
+    spec = a_spec(tmp_path, prompts={**_set(file), "num_per_iteration": 1}, evaluation={"num_prompts": 0})
+    _, (skipped,) = load_prompts(spec)
+    assert (skipped.id, skipped.reason) == ("one.jsonl:2", reason)
+
+
+def test_conversations_in_parquet_are_read_with_their_text_parts(tmp_path: Path) -> None:
+    """UltraChat's shape: `prompt_id` and `messages`, the last turn the assistant's; Arrow fills what a part lacks."""
+    parts = [{"type": "text", "text": "hello"}, {"type": "text", "text": " you"}]
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": parts[:1]}]
+    file = tmp_path / "chat.parquet"
+    pq.write_table(pa.table({"prompt_id": ["x"], "messages": [turns]}), file)
+    source = _set(file, id_column="prompt_id", drop_last_assistant_turns=True)
+    prompts, _ = load_prompts(
+        a_spec(tmp_path, prompts={**source, "num_per_iteration": 1}, evaluation={"num_prompts": 0})
+    )
+    assert [(prompt.prompt_id, prompt.messages) for prompt in prompts] == [
+        ("x", [Message(role="user", content="hello you")])
+    ]
 
 
 def test_the_lfs_pointer_of_a_real_repository_is_told_from_data(tmp_path: Path) -> None:

@@ -101,9 +101,10 @@ def test_a_dead_letter_fails_the_run_once_everything_else_has_finished(spec: Run
 def test_too_many_comparisons_without_a_verdict_fail_the_iteration_loudly(spec: RunSpec) -> None:
     step = Step("half", planned=True, num_shards=3, rollouts=ALL, judged=ALL)
     assert next_actions(spec, _observed(step, unjudged_share=0.02)) == [_item("train")]
-    (failed,) = next_actions(spec, _observed(step, unjudged_share=0.03))
+    (failed,) = next_actions(spec, _observed(step, unjudged_share=0.03, unjudged_because="HTTP 503"))
     assert isinstance(failed, Fail)
     assert "3.0% of the comparisons got no verdict" in failed.reason
+    assert "mostly: HTTP 503;" in failed.reason
 
 
 def test_evaluation_never_delays_the_next_iteration_but_success_waits_for_it(spec: RunSpec) -> None:

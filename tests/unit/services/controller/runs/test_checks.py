@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.controller.prompts.loading import InvalidSpecError
+from services.controller.prompts.errors import InvalidSpecError
 from services.controller.runs.checks import check_models
 from shared.contracts.spec import RunSpec
 from tests.support import tiny_models

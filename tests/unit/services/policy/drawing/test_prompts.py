@@ -1,10 +1,14 @@
+# transformers' tokenizers are only partly typed.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Rendering: format, limit and what is listed as skipped, with the tiny byte-level tokenizer."""
 
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from services.policy.drawing.hf_tokenizer import HfTokenizer
 from services.policy.drawing.prompts import PromptFormat, Renderer, prompt_limit
@@ -121,13 +125,55 @@ def test_a_template_that_refuses_is_a_listed_skip(tmp_path: Path) -> None:
     assert "no system role" in skipped(renderer.render(prompt(("system", "a"), ("user", "b"))))
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "the model's chat template refuses it: roles must alternate"),
+        ("{{ messages[0].nothing.at_all }}", "the model's chat template fails on it: 'dict object' has no attribute"),
+        ("{{ messages[0].content + 1 }}", "the model's chat template fails on it: can only concatenate str"),
+    ],
+)
+def test_a_templates_own_words_are_told_from_its_faults(tmp_path: Path, template: str, reason: str) -> None:
+    tokenizer(tmp_path, chat_template=True)
+    (tmp_path / "chat_template.jinja").write_text(template)
+    found = skipped(Renderer(HfTokenizer(tmp_path), "chat", 10).render(prompt(("user", "b"))))
+    assert found.startswith(reason)
+    assert "\n" not in found
+
+
+QWEN_LIKE = (
+    "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}[assistant]"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>{% endif %}{{ style }}"
+)
+
+
+@pytest.mark.parametrize("variables", [{}, {"enable_thinking": False}, {"enable_thinking": True, "style": "terse"}])
+def test_template_variables_give_exactly_what_apply_chat_template_gives(
+    tmp_path: Path, variables: dict[str, Any]
+) -> None:
+    tokenizer(tmp_path, chat_template=True)
+    (tmp_path / "chat_template.jinja").write_text(QWEN_LIKE)
+    asked = prompt(("system", "be"), ("user", "hi"))
+    found = ids(Renderer(HfTokenizer(tmp_path), "auto", 200, variables).render(asked))
+    theirs: Any = AutoTokenizer.from_pretrained(str(tmp_path))
+    conversation = [message.model_dump() for message in asked.messages]
+    text: str = theirs.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True, **variables)
+    assert found == theirs(text, add_special_tokens=False)["input_ids"]
+    assert text.endswith("</think>") == (variables == {"enable_thinking": False})
+
+
+def test_variables_that_no_template_could_read_are_an_error_of_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"prompts\.chat_template_kwargs are given, but .* no chat template"):
+        Renderer(tokenizer(tmp_path, chat_template=False), "auto", 100, {"enable_thinking": False})
+
+
 @pytest.mark.parametrize("chat_template", [True, False])
 def test_a_lone_surrogate_is_a_listed_skip(tmp_path: Path, chat_template: bool) -> None:
     """Validated text cannot hold one; a message built past validation can."""
     broken = Message.model_construct(role="user", content="a\ud800b")
     bad = Prompt.model_construct(prompt_id="p1", messages=[broken], split="train", set=0)
     renderer = Renderer(tokenizer(tmp_path, chat_template=chat_template), "auto", 100)
-    assert skipped(renderer.render(bad))
+    assert "not valid Unicode" in skipped(renderer.render(bad))
 
 
 def test_text_that_renders_to_nothing_is_skipped(tmp_path: Path) -> None:
