@@ -1,43 +1,130 @@
 """What the store and the queue hold of a run, as the reconciler wants it. Reads names, hardly ever contents."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from services.controller.reconciling.planning import num_half_steps
 from services.controller.reconciling.reconciler import Evaluation, Observed, Step
-from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
+from shared.contracts.plans import PLAN
 from shared.contracts.records import Commit, DeadLetter, Intent, PublishedWeights, Verdict
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
-from shared.contracts.work import Kind, WorkItem
+from shared.contracts.work import Kind, item_id
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, read_model
+from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, read_model
 from shared.store.artifacts.tables import read_table
 
 _KINDS: tuple[Kind, ...] = ("generate", "judge", "train")
+_RUNS_REMEMBERED = 256
 
 
-def observe(store: ArtifactStore, run: str, spec: RunSpec, outstanding: frozenset[str]) -> Observed:
-    """The run as it stands now.
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What observation needs of a plan. Shards: none where a half-step trains on another's pairs."""
 
-    `outstanding` must have been read before: what finishes meanwhile is then merely asked for twice.
+    type: str
+    num_shards: int
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What cannot change any more in a run: plans, complete folders, concluded evaluations, counted verdicts."""
+
+    plans: dict[str, _Planned] = field(default_factory=dict[str, _Planned])
+    complete: set[str] = field(default_factory=set[str])
+    concluded: set[str] = field(default_factory=set[str])
+    unjudged: dict[str, float] = field(default_factory=dict[str, float])
+
+
+class Observer:
+    """Looks at runs, and remembers what cannot change any more: a look costs what is undone, not what is done.
+
+    What it remembers may be lost at any time; an observer that has just begun sees the same. A new intent makes it
+    forget the run: before a failed run is resumed, somebody may have mended its artifacts by hand. Threads may share
+    one.
     """
-    iteration = num_committed(store, run) + 1
-    halves = range(1, num_half_steps(spec, min(iteration, spec.iterations)) + 1)
-    observed = Observed(
-        run=run,
-        intent=intent_in_force(store, run),
-        base=_observe_step(store, layout.base(run)),
-        iteration=iteration,
-        half_steps=tuple(_observe_step(store, layout.half_step(run, iteration, half)) for half in halves),
-        evaluations=_observe_evaluations(store, run, spec, iteration),
-        outstanding=outstanding,
-    )
-    step = observed.half_step
-    # Verdicts are counted when training is about to be asked for, not again on every look while it runs.
-    asked = WorkItem(kind="train", run=run, step=step.key).id in outstanding
-    due = step.all_judged and not step.trained and not asked
-    return replace(observed, unjudged_share=unjudged_share(store, [step.key])) if due else observed
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._memory = lru_cache(maxsize=_RUNS_REMEMBERED)(_memory_of)
+
+    def observe(self, run: str, spec: RunSpec, outstanding: frozenset[str] | None = None) -> Observed:
+        """The run as it stands now.
+
+        `outstanding` must have been read before: what finishes meanwhile is then merely asked for twice. None is for
+        those who only look: verdicts, which matter to the decision alone, are not counted for them.
+        """
+        memory = self._memory(run, num_intents(self._store, run))
+        iteration = num_committed(self._store, run) + 1
+        halves = range(1, num_half_steps(spec, min(iteration, spec.iterations)) + 1)
+        observed = Observed(
+            run=run,
+            intent=intent_in_force(self._store, run),
+            base=self._step(memory, layout.base(run)),
+            iteration=iteration,
+            half_steps=tuple(self._step(memory, layout.half_step(run, iteration, half)) for half in halves),
+            evaluations=self._evaluations(memory, run, spec, iteration),
+            outstanding=outstanding or frozenset(),
+        )
+        step = observed.half_step
+        # Verdicts are counted when training is about to be asked for, not again on every look while it runs.
+        asked = outstanding is None or item_id(step.key, "train") in outstanding
+        due = step.all_judged and not step.trained and not asked
+        return replace(observed, unjudged_share=self._unjudged(memory, step.key)) if due else observed
+
+    def _evaluations(self, memory: _Memory, run: str, spec: RunSpec, iteration: int) -> tuple[Evaluation, ...]:
+        versions = range(iteration) if spec.evaluation.num_prompts else ()
+        return tuple(self._evaluation(memory, version, layout.evaluation(run, version)) for version in versions)
+
+    def _evaluation(self, memory: _Memory, version: int, key: str) -> Evaluation:
+        concluded = key in memory.concluded or self._store.exists(layout.result(key))
+        if concluded:
+            memory.concluded.add(key)
+        # A concluded evaluation needs no more looking at, but for the reference's rollouts, which the others need.
+        step = Step(key) if concluded and version > 0 else self._step(memory, key)
+        return Evaluation(version, step, concluded)
+
+    def _step(self, memory: _Memory, key: str) -> Step:
+        plan = memory.plans.get(key) or _read_plan(self._store, key)
+        if plan is None:
+            return Step(key)
+        memory.plans[key] = plan
+        judged = f"{key}/pairs" if plan.type == "half_step" else f"{key}/judgments"
+        result = layout.scores(key) if plan.type == "evaluation" else layout.published(key)
+        return Step(
+            key=key,
+            planned=True,
+            num_shards=plan.num_shards,
+            rollouts=self._shards(memory, f"{key}/rollouts", plan.num_shards),
+            judged=self._shards(memory, judged, plan.num_shards),
+            trained=self._store.exists(result),
+            dead=_dead(self._store, key),
+        )
+
+    def _shards(self, memory: _Memory, folder: str, num_shards: int) -> frozenset[int]:
+        if folder in memory.complete:
+            return _all_of(num_shards)
+        found = _shards(self._store, folder)
+        if found == _all_of(num_shards):
+            memory.complete.add(folder)
+        return found
+
+    def _unjudged(self, memory: _Memory, key: str) -> float:
+        if key not in memory.unjudged:
+            memory.unjudged[key] = unjudged_share(self._store, [key])
+        return memory.unjudged[key]
+
+
+def _memory_of(run: str, intents: int) -> _Memory:
+    """An empty one for a run at its so many intents."""
+    del run, intents
+    return _Memory()
+
+
+@lru_cache(maxsize=64)
+def _all_of(num_shards: int) -> frozenset[int]:
+    return frozenset(range(num_shards))
 
 
 def num_committed(store: ArtifactStore, run: str) -> int:
@@ -46,6 +133,11 @@ def num_committed(store: ArtifactStore, run: str) -> int:
     while num and not store.exists(layout.commit(run, num)):
         num -= 1
     return num
+
+
+def num_intents(store: ArtifactStore, run: str) -> int:
+    """How often anybody, or the controller itself, wanted something of the run."""
+    return len(store.list(layout.intents(run)))
 
 
 def intent_in_force(store: ArtifactStore, run: str) -> Intent | None:
@@ -69,40 +161,14 @@ def half_step_weights(store: ArtifactStore, run: str, iteration: int, half: int)
     return read_model(store, key, PublishedWeights).version if store.exists(key) else None
 
 
-def _observe_evaluations(store: ArtifactStore, run: str, spec: RunSpec, iteration: int) -> tuple[Evaluation, ...]:
-    if spec.evaluation.num_prompts == 0:
-        return ()
-    evaluations: list[Evaluation] = []
-    for version in range(iteration):
-        key = layout.evaluation(run, version)
-        concluded = store.exists(layout.result(key))
-        # A concluded evaluation needs no more looking at, but for the reference's rollouts, which the others need.
-        step = Step(key) if concluded and version > 0 else _observe_step(store, key)
-        evaluations.append(Evaluation(version, step, concluded))
-    return tuple(evaluations)
-
-
-def _observe_step(store: ArtifactStore, key: str) -> Step:
-    if not store.exists(layout.plan(key)):
-        return Step(key)
-    plan = PLAN.validate_json(store.read(layout.plan(key)))
-    result = layout.scores(key) if plan.type == "evaluation" else layout.published(key)
-    return Step(
-        key=key,
-        planned=True,
-        num_shards=_num_shards(plan),
-        rollouts=_shards(store, f"{key}/rollouts"),
-        judged=_shards(store, f"{key}/pairs" if plan.type == "half_step" else f"{key}/judgments"),
-        trained=store.exists(result),
-        dead=_dead(store, key),
-    )
-
-
-def _num_shards(plan: BasePlan | HalfStepPlan | EvaluationPlan) -> int:
-    """Shards to generate and to judge: none where a half-step trains on another's pairs."""
-    if isinstance(plan, BasePlan) or (isinstance(plan, HalfStepPlan) and plan.same_pairs_as is not None):
-        return 0
-    return len(plan.shards)
+def _read_plan(store: ArtifactStore, key: str) -> _Planned | None:
+    try:
+        plan = PLAN.validate_json(store.read(layout.plan(key)))
+    except MissingArtifactError:
+        return None
+    if plan.type == "base" or (plan.type == "half_step" and plan.same_pairs_as is not None):
+        return _Planned(plan.type, 0)
+    return _Planned(plan.type, len(plan.shards))
 
 
 def unjudged_share(store: ArtifactStore, steps: Sequence[str]) -> float:

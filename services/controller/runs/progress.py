@@ -1,6 +1,8 @@
-"""What holds a run up from outside, for people who look at it."""
+"""How far a run has come, and what holds it up from outside, for people who look at it."""
 
-from shared.contracts.rest.runs import RunDetail
+from services.controller.reconciling.reconciler import Observed
+from shared.contracts.rest.runs import Phase, Progress, RunDetail, RunState
+from shared.contracts.spec import RunSpec
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 
@@ -18,3 +20,35 @@ def with_waiting(view: RunDetail, queue: Queue) -> RunDetail:
         more = f" (and {len(waiting) - 1} more shards)" if len(waiting) > 1 else ""
         reason = f"{waiting[0].waiting_for}{more}"
     return view.model_copy(update={"progress": view.progress.model_copy(update={"waiting": reason})})
+
+
+def progress(spec: RunSpec, observed: Observed, state: RunState) -> Progress:
+    """How much of what the run is about now is done."""
+    phase, done, total = _phase(spec, observed, state)
+    return Progress(
+        iteration=min(observed.iteration, spec.iterations),
+        num_iterations=spec.iterations,
+        half=observed.half,
+        num_halves=len(observed.half_steps),
+        phase=phase,
+        done=done,
+        total=total,
+        dead=sum(len(step.dead) for step in observed.steps),
+    )
+
+
+def _phase(spec: RunSpec, observed: Observed, state: RunState) -> tuple[Phase, int, int]:
+    step = observed.half_step
+    if state == "failed":
+        return "failed", 0, 1
+    if not observed.base.trained:
+        return "preparing", 0, 1
+    if observed.iteration > spec.iterations:
+        concluded = sum(evaluation.concluded for evaluation in observed.evaluations)
+        done = concluded == len(observed.evaluations)
+        return ("committed" if done else "evaluating"), concluded, len(observed.evaluations)
+    if not step.all_generated:
+        return "generating", len(step.rollouts), step.num_shards
+    if not step.all_judged:
+        return "judging", len(step.judged), step.num_shards
+    return ("publishing" if step.trained else "training"), int(step.trained), 1

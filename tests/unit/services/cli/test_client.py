@@ -129,7 +129,7 @@ def test_an_address_that_is_none_is_refused_before_anything_is_sent() -> None:
 
 
 def test_an_empty_list_of_runs_is_a_list() -> None:
-    assert FakeController({"GET /v1/runs": [RunList(runs=[])]}).api().runs().runs == []
+    assert FakeController({"GET /v1/runs": [RunList(runs=[])]}).api().runs() == []
 
 
 def test_the_key_is_the_first_of_the_file_and_else_the_variable(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_bad_spec_is_refused_naming_what_is_wrong(
     problem = response.json()
     assert problem["errors"]
     assert message in problem["detail"] + json.dumps(problem["errors"])
-    assert _call(app, "GET", "/v1/runs").json() == {"runs": []}
+    assert _call(app, "GET", "/v1/runs").json() == {"runs": [], "next": None}
 
 
 def _adversarial_bodies() -> Iterator[bytes]:
@@ -181,7 +181,7 @@ def test_pairs_and_iterations_of_a_fresh_run_are_empty_but_there(app: FastAPI, t
     run = _create(app, a_spec_body(tmp_path))["id"]
     assert _call(app, "GET", f"/v1/runs/{run}/pairs").json() == {"iteration": 1, "total": 0, "offset": 0, "pairs": []}
     assert _call(app, "GET", f"/v1/runs/{run}/iterations").json()["iterations"] == [
-        {"iteration": 0, "commit": None, "evaluation": None}
+        {"iteration": 0, "commit": None, "evaluation": None, "problem": None}
     ]
     assert _call(app, "GET", "/v1/weights").json() == {"weights": []}
     assert _call(app, "GET", f"/v1/runs/{run}/pairs?iteration=0").status_code == 422
