@@ -1,6 +1,5 @@
 """What the store and the queue hold of a run, as the reconciler wants it. Reads names, hardly ever contents."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -13,7 +12,7 @@ from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Kind, item_id
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, read_model
-from shared.store.artifacts.tables import read_table
+from shared.store.artifacts.tables import num_missing
 
 _KINDS: tuple[Kind, ...] = ("generate", "judge", "train")
 _RUNS_REMEMBERED = 256
@@ -112,7 +111,7 @@ class Observer:
 
     def _unjudged(self, memory: _Memory, key: str) -> float:
         if key not in memory.unjudged:
-            memory.unjudged[key] = unjudged_share(self._store, [key])
+            memory.unjudged[key] = unjudged_share(self._store, key)
         return memory.unjudged[key]
 
 
@@ -171,15 +170,17 @@ def _read_plan(store: ArtifactStore, key: str) -> _Planned | None:
     return _Planned(plan.type, len(plan.shards))
 
 
-def unjudged_share(store: ArtifactStore, steps: Sequence[str]) -> float:
-    """Share of the steps' comparisons that ended without a verdict."""
-    total = unjudged = 0
-    for step in steps:
-        for shard in sorted(_shards(store, f"{step}/judgments")):
-            verdicts = read_table(store, layout.judgments(step, shard), Verdict)
-            total += len(verdicts)
-            unjudged += sum(verdict.answer is None for verdict in verdicts)
-    return unjudged / total if total else 0.0
+def unjudged_share(store: ArtifactStore, step: str) -> float:
+    """Share of a step's comparisons that ended without a verdict."""
+    keys = [f"{step}/judgments/{name}" for name in store.list(f"{step}/judgments")]
+    counts = [num_unanswered(store.read(key), key) for key in keys]
+    num_asked = sum(asked for _, asked in counts)
+    return sum(unanswered for unanswered, _ in counts) / num_asked if num_asked else 0.0
+
+
+def num_unanswered(verdicts: bytes, key: str) -> tuple[int, int]:
+    """How many of how many verdicts of a table have no answer."""
+    return num_missing(Verdict, "answer", verdicts, key)
 
 
 def _shards(store: ArtifactStore, folder: str) -> frozenset[int]:
