@@ -1,45 +1,53 @@
 """What the controller costs: runs of ever more shards on a real Redis and disk, then a tick among 1,000 ended runs.
 
-The workers are a process of their own that hands out one ready-made table a kind of artifact, as fast as it can: far
-faster than any engine, so the controller has more to look at in a second than it ever will.
+The workers do nothing but link ready-made tables, so more shards finish in a second than with any real engine. CPU time
+is that of the reconcile loop's thread: its looks, plans, requests for work and the commit.
 """
 
 import asyncio
 import json
+import logging
+import math
 import multiprocessing
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import structlog
 from fastapi import FastAPI
+from rich.console import Console
+from rich.table import Table
 
+from benchmarks.stand_in_workers import LEASE_S, work
 from services.cli.launcher.redis_server import answers_ping, find_redis_server, free_port, redis_arguments
 from services.controller.api.app import controller_app
-from services.controller.loop import ReconcileLoop
+from services.controller.loop import SWITCH_S, ReconcileLoop
 from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
-from shared.contracts.records import Message, PreferencePair, PublishedWeights, Rollout, Verdict
 from shared.contracts.rest.runs import RunRecord
 from shared.contracts.spec import RunSpec
-from shared.contracts.weights import WeightVersion
-from shared.contracts.work import WorkItem
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import DirectoryStore, create_model
-from shared.store.artifacts.tables import encode
-from shared.store.queue.protocol import told
+from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.redis_queue import RedisQueue
 
 POLL_S = 0.1
 NUM_ENDED = 1_000
-LEASE_S = 60.0
+SHARDS = (100, 1_000, 10_000)
+
+GOAL_CPU_S = 30.0
+GOAL_GROWTH = 1.5  # of the CPU time a shard, from the fewest to the most shards
+GOAL_GET_S = 0.050
+GOAL_TICK_S = 0.005
+GOAL_PAGE_S = 0.050
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,16 @@ class Played:
     wall_s: float
     cpu_s: float
     gets_s: list[float]
+
+    @property
+    def cpu_a_shard_s(self) -> float:
+        """CPU time a shard."""
+        return self.cpu_s / self.num_shards
+
+    @property
+    def get_p95_s(self) -> float:
+        """95% of the GETs took no longer."""
+        return sorted(self.gets_s)[math.ceil(0.95 * len(self.gets_s)) - 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,55 @@ def among_ended(folder: Path) -> Among:
         return Among(ticks[0], statistics.median(ticks[5:]), statistics.median(pages))
 
 
+def run(console: Console) -> None:
+    """Play and measure, and say which goals are met."""
+    sys.setswitchinterval(SWITCH_S)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    played: list[Played] = []
+    table = Table(title="the controller's cost of one iteration")
+    for name in ("shards", "wall s", "loop CPU s", "CPU ms a shard", "GET median ms", "GET p95 ms"):
+        table.add_column(name, justify="right")
+    for num_shards in SHARDS:
+        with tempfile.TemporaryDirectory() as folder:
+            played.append(play(Path(folder), num_shards))
+        table.add_row(*_cells(played[-1]))
+    with tempfile.TemporaryDirectory() as folder:
+        among = among_ended(Path(folder))
+    console.print(table)
+    for line in goals(played, among):
+        console.print(line, highlight=False)
+
+
+def goals(played: Sequence[Played], among: Among) -> list[str]:
+    """A line a goal: what was measured, what was wanted, and whether it is met."""
+    fewest, most = played[0], played[-1]
+    growth = most.cpu_a_shard_s / fewest.cpu_a_shard_s
+    get_s = max(run.get_p95_s for run in played)
+    ended = f"with {NUM_ENDED:,} ended runs"
+    return [
+        _goal(f"loop CPU for {most.num_shards:,} shards", most.cpu_s, GOAL_CPU_S, "s"),
+        _goal(f"growth of the CPU a shard from {fewest.num_shards:,} shards", growth, GOAL_GROWTH, "times"),
+        _goal("p95 of GET /v1/runs/{id}", 1000 * get_s, 1000 * GOAL_GET_S, "ms"),
+        _goal(
+            f"tick {ended} (the first: {1000 * among.first_tick_s:.0f} ms)",
+            1000 * among.tick_s,
+            1000 * GOAL_TICK_S,
+            "ms",
+        ),
+        _goal(f"first page of GET /v1/runs {ended}", 1000 * among.page_s, 1000 * GOAL_PAGE_S, "ms"),
+    ]
+
+
+def _goal(what: str, measured: float, at_most: float, unit: str) -> str:
+    return f"{what}: {measured:.3g} {unit}, goal {at_most:g}: {'met' if measured <= at_most else 'missed'}"
+
+
+def _cells(run: Played) -> tuple[str, ...]:
+    gets = (1000 * statistics.median(run.gets_s), 1000 * run.get_p95_s)
+    shown = (run.wall_s, run.cpu_s, 1000 * run.cpu_a_shard_s, *gets)
+    return (f"{run.num_shards:,}", *(f"{value:.1f}" for value in shown))
+
+
 class _System:
     """A controller in this process, its queue and its store."""
 
@@ -110,7 +177,7 @@ class _System:
             self.loop.run(stop)
             cpu_s.append(time.thread_time())
 
-        workers = multiprocessing.get_context("spawn").Process(target=_work, args=(self.folder, self.redis_url))
+        workers = multiprocessing.get_context("spawn").Process(target=work, args=(self.folder, self.redis_url))
         workers.start()
         thread = threading.Thread(target=reconcile)
         thread.start()
@@ -160,80 +227,6 @@ def _spec(folder: Path, num_shards: int, iterations: int) -> RunSpec:
     )
 
 
-def _work(folder: Path, redis_url: str) -> None:
-    """All workers, until they are terminated."""
-    store = DirectoryStore(folder / "store")
-    queue = RedisQueue(redis_url, consumer="workers", lease_s=LEASE_S)
-    tables = _ready_made(folder / "tables")
-    while True:
-        claim = queue.claim(["train", "judge", "generate"], wait_s=1.0)
-        if claim is None:
-            continue
-        for name in {"generate": ("rollouts",), "judge": ("judgments", "pairs")}.get(claim.item.kind, ()):
-            target = store.path(f"{claim.item.step}/{name}/{claim.item.shard:05d}.parquet")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(tables / name, target)
-        if claim.item.kind == "train":
-            _publish(store, claim.item)
-        queue.complete(claim, told("item_done", claim))
-
-
-def _publish(store: DirectoryStore, item: WorkItem) -> None:
-    parts = item.step.split("/")
-    number = 0 if parts[-1] == "base" else int(parts[-2])
-    version = WeightVersion(run=item.run, number=number, digest="5f" * 32, directory=f"runs/{item.run}/weights/{number}")
-    create_model(store, layout.published(item.step), PublishedWeights(version=version))
-
-
-def _ready_made(folder: Path) -> Path:
-    """A table a kind of artifact, with one row."""
-    folder.mkdir(exist_ok=True)
-    prompt = [Message(role="user", content="question")]
-    rollout = Rollout(
-        prompt_id="p",
-        prompt=prompt,
-        prompt_ids=[1],
-        responses=["a", "b"],
-        response_ids=[[2], [3]],
-        log_probs=[[-1.0], [-1.0]],
-        finish_reasons=["length", "length"],
-        versions=[0, 0],
-        digests=["5f" * 32] * 2,
-    )
-    verdict = Verdict(
-        prompt_id="p",
-        a=0,
-        b=1,
-        draw=0,
-        status="ok",
-        probability=0.75,
-        answer=1.0,
-        judge="bench",
-        judge_revision="1",
-        latency_s=0.0,
-    )
-    pair = PreferencePair(
-        prompt_id="p",
-        prompt=prompt,
-        chosen="a",
-        rejected="b",
-        prompt_ids=[1],
-        chosen_ids=[2],
-        rejected_ids=[3],
-        chosen_log_prob=-1.0,
-        rejected_log_prob=-1.0,
-        preference=1.0,
-        probability=0.75,
-        judge_revision="1",
-        chosen_version=0,
-        rejected_version=0,
-    )
-    (folder / "rollouts").write_bytes(encode(Rollout, [rollout]))
-    (folder / "judgments").write_bytes(encode(Verdict, [verdict]))
-    (folder / "pairs").write_bytes(encode(PreferencePair, [pair]))
-    return folder
-
-
 def _copy_run(store: DirectoryStore, record: RunRecord, number: int) -> None:
     """The same run under another id; its artifacts are links."""
     copy = record.model_copy(update={"id": f"{record.id}-{number:04d}"})
@@ -255,14 +248,7 @@ def _get(app: FastAPI, path: str) -> None:
     asyncio.run(get())
 
 
-def _timed(call: object) -> float:
+def _timed(call: Callable[[], object]) -> float:
     began = time.monotonic()
-    call()  # type: ignore[operator]
+    call()
     return time.monotonic() - began
-
-
-def run() -> None:
-    pass
-
-
-del tempfile

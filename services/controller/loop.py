@@ -20,6 +20,7 @@ from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
 
+SWITCH_S = 0.0005  # the interpreter's, for a process with a loop: what it does at length must not hold up the API
 IDLE_S = 1.0
 REST = 20.0  # times a look's own time on the CPU: looks take a twentieth of a core at most
 LONGEST_REST_S = 5.0

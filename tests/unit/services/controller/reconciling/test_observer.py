@@ -92,9 +92,7 @@ def test_a_broken_plan_is_an_error_at_every_look(store: CountedStore, spec: RunS
             observer.observe(RUN, spec)
 
 
-def test_verdicts_are_counted_once_and_only_before_training(
-    store: CountedStore, spec: RunSpec
-) -> None:
+def test_verdicts_are_counted_once_and_only_before_training(store: CountedStore, spec: RunSpec) -> None:
     """One of two verdicts has no answer: a share of 1/2. Whoever only looks, or has asked, has nothing counted."""
     observer = Observer(store)
     generate(store, 1)
