@@ -1,4 +1,4 @@
-"""All workers in one process that computes nothing: every shard gets the same ready-made table, as fast as disk allows."""
+"""All workers in one process that computes nothing: every shard gets the same ready-made tables, at once."""
 
 import os
 from pathlib import Path

@@ -1,5 +1,6 @@
 """What the store and the queue hold of a run, as the reconciler wants it. Reads names, hardly ever contents."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -54,12 +55,13 @@ class Observer:
         `outstanding` must have been read before: what finishes meanwhile is then merely asked for twice. None is for
         those who only look: verdicts, which matter to the decision alone, are not counted for them.
         """
-        memory = self._memory(run, num_intents(self._store, run))
+        intents = self._store.list(layout.intents(run))
+        memory = self._memory(run, len(intents))
         iteration = num_committed(self._store, run) + 1
         halves = range(1, num_half_steps(spec, min(iteration, spec.iterations)) + 1)
         observed = Observed(
             run=run,
-            intent=intent_in_force(self._store, run),
+            intent=_last(self._store, run, intents),
             base=self._step(memory, layout.base(run)),
             iteration=iteration,
             half_steps=tuple(self._step(memory, layout.half_step(run, iteration, half)) for half in halves),
@@ -141,8 +143,11 @@ def num_intents(store: ArtifactStore, run: str) -> int:
 
 def intent_in_force(store: ArtifactStore, run: str) -> Intent | None:
     """The highest intent, None for a run that nobody touched."""
-    names = store.list(layout.intents(run))
-    return read_model(store, f"{layout.intents(run)}/{names[-1]}", Intent) if names else None
+    return _last(store, run, store.list(layout.intents(run)))
+
+
+def _last(store: ArtifactStore, run: str, intents: Sequence[str]) -> Intent | None:
+    return read_model(store, f"{layout.intents(run)}/{intents[-1]}", Intent) if intents else None
 
 
 def committed_version(store: ArtifactStore, run: str, number: int) -> WeightVersion | None:
