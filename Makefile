@@ -67,7 +67,7 @@ arch: setup ## the storeys of docs/architecture.md as import contracts
 docs: setup ## regenerate docs/configuration.md from the settings
 	$(BIN)/python -m services.cli.docs
 
-bench: setup ## how much of an iteration nobody works, itemised; ARGS=vllm: the vLLM engine against vLLM alone
+bench: setup ## how much of an iteration nobody works, itemised; ARGS=controller: what a tick costs; ARGS=vllm: the vLLM engine against vLLM alone
 	$(BIN)/python -m benchmarks $(ARGS)
 
 prove: setup ## every algorithm, exactly and with a language model, about 80 runs, an hour; goes on where it was stopped; writes docs/proof.md

@@ -36,6 +36,7 @@ from shared.contracts.weights import Canary, WeightVersion
 from shared.runtime.telemetry import configure_logging
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights import directories
+from shared.store.weights.store import weights_of
 
 ROOT = Path(__file__).resolve().parents[1]
 VOCAB_SIZE = 4096
@@ -122,12 +123,12 @@ def _swaps(engine: VllmEngine, store: DirectoryStore, model: LlamaForCausalLM, s
 
 
 def _save(store: DirectoryStore, model: LlamaForCausalLM, source: Path, number: int, canary: Canary) -> WeightVersion:
-    key, path = directories.begin(store, "bench", number)
-    model.save_pretrained(path)
+    candidate = weights_of(store).begin("bench", number)
+    model.save_pretrained(candidate.path)
     for file in source.glob("tokenizer*"):
-        shutil.copyfile(file, path / file.name)
-    (path / directories.CANARY).write_text(canary.model_dump_json())
-    return directories.finish(store, "bench", key, number=number, parent=None, num_parameters=model.num_parameters())
+        shutil.copyfile(file, candidate.path / file.name)
+    (candidate.path / directories.CANARY).write_text(canary.model_dump_json())
+    return weights_of(store).finish(candidate, parent=None, num_parameters=model.num_parameters())
 
 
 def _log_probs(model: LlamaForCausalLM) -> list[list[float]]:

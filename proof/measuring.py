@@ -24,7 +24,7 @@ def iterates(system: RunningSystem, run: str) -> list[Iterate]:
     judging = _judging_seconds(system.logs, run)
     return [
         _iterate(store, run, row, judging.get(row.iteration, 0.0))
-        for row in Api(system.url).iterations(run).iterations
+        for row in Api(system.url).iterations(run)
         if row.evaluation is not None
     ]
 

@@ -13,13 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from services.cli.failures import ApiError, UserError
 from shared.contracts.rest.problems import Problem
-from shared.contracts.rest.runs import IterationList, RunDetail, RunList, WeightsList
+from shared.contracts.rest.runs import IterationList, IterationView, RunDetail, RunList, RunView, WeightsList
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import PromotedWeights, Promotion
 from shared.runtime.http.access import read_keys
 
 TIMEOUT_S = 30.0
 CREATE_TIMEOUT_S = 600.0  # creating a run may download its prompts
+PAGE = 500  # rows of a list, the most that the controller gives at once
 CREATE_PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # between the tries
 
 _LOOPBACK = ("http://127.", "http://localhost", "http://[::1]")
@@ -73,17 +74,29 @@ class Api:
         """`GET /v1/runs/{id}`."""
         return self._ask("GET", _of(run), RunDetail)
 
-    def runs(self) -> RunList:
-        """`GET /v1/runs`."""
-        return self._ask("GET", "/v1/runs", RunList)
+    def runs(self) -> list[RunView]:
+        """`GET /v1/runs`, page after page: all runs, newest first."""
+        runs: list[RunView] = []
+        query: str | None = f"limit={PAGE}"
+        while query is not None:
+            page = self._ask("GET", f"/v1/runs?{query}", RunList)
+            runs += page.runs
+            query = None if page.next is None else f"limit={PAGE}&before={quote(page.next, safe='')}"
+        return runs
 
     def change(self, run: str, action: Literal["pause", "resume", "cancel"]) -> RunDetail:
         """`POST /v1/runs/{id}:{action}`."""
         return self._ask("POST", f"{_of(run)}:{action}", RunDetail)
 
-    def iterations(self, run: str) -> IterationList:
-        """`GET /v1/runs/{id}/iterations`."""
-        return self._ask("GET", f"{_of(run)}/iterations", IterationList)
+    def iterations(self, run: str) -> list[IterationView]:
+        """`GET /v1/runs/{id}/iterations`, page after page: all that are committed, without digests."""
+        rows: list[IterationView] = []
+        following: int | None = 0
+        while following is not None:
+            page = self._ask("GET", f"{_of(run)}/iterations?limit={PAGE}&offset={following}", IterationList)
+            rows += page.iterations
+            following = page.next
+        return rows
 
     def weights(self) -> WeightsList:
         """`GET /v1/weights`."""

@@ -1,9 +1,10 @@
 """`python -m services.controller`: the REST API, with the reconcile loop in a thread beside it."""
 
+import sys
 import threading
 
 from services.controller.api.app import controller_app
-from services.controller.loop import ReconcileLoop
+from services.controller.loop import SWITCH_S, ReconcileLoop
 from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.runtime.http.app import serve
@@ -22,6 +23,7 @@ def main() -> None:
     def queue(role: str) -> RedisQueue:
         return RedisQueue(settings.redis_url, consumer=f"controller-{role}", lease_s=settings.lease_s)
 
+    sys.setswitchinterval(SWITCH_S)
     loop = ReconcileLoop(RunRepository(store), queue("loop"))
     stop = stop_on_signals()
     thread = threading.Thread(target=loop.run, args=(stop,), name="reconciler", daemon=True)

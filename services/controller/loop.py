@@ -1,41 +1,52 @@
 """The controller's one loop: look at the active run, do what is due, wait for an event or a second.
 
-Consumes the live event stream as a wake-up only; a missed event costs at most a second. Survives a lost Redis by
-waiting for it: whatever the queue forgot is found missing in the store and asked for again.
+Consumes the live event stream as a wake-up only: all that came since the last look is one look, and a missed event
+costs at most a second. After a look it rests many times as long as the look took, so looks take the same small share of
+a core however many shards the run has and however fast they finish. Survives a lost Redis by waiting for it: whatever
+the queue forgot is found missing in the store and asked for again.
 """
 
 import threading
+import time
+from collections.abc import Callable
 
 import structlog
 
 from services.controller.reconciling.actions import perform
-from services.controller.reconciling.observer import observe
-from services.controller.reconciling.reconciler import Fail, next_actions
+from services.controller.reconciling.reconciler import Action, Fail, next_actions
 from services.controller.runs.repository import RunRepository
 from shared.contracts.rest.runs import RunRecord
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
 
+SWITCH_S = 0.0005  # the interpreter's, for a process with a loop: what it does at length must not hold up the API
 IDLE_S = 1.0
+REST = 20.0  # times a look's own time on the CPU: looks take a twentieth of a core at most
+LONGEST_REST_S = 5.0
 
 
 class ReconcileLoop:
-    """Advances runs until told to stop."""
+    """Advances runs until told to stop. `clock` is what a look's cost is measured by."""
 
-    def __init__(self, repository: RunRepository, queue: Queue) -> None:
-        self._repository = repository
-        self._queue = queue
+    def __init__(
+        self, repository: RunRepository, queue: Queue, *, clock: Callable[[], float] = time.thread_time
+    ) -> None:
+        self.repository = repository
         self.last_error: str | None = None
+        self._queue = queue
+        self._clock = clock
+        self._rest_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Reconcile until `stop` is set."""
-        cursor = "0"
         while not stop.is_set():
             try:
-                if not self.reconcile():
-                    seen = self._queue.events(cursor, wait_s=IDLE_S)
-                    cursor = seen[-1][0] if seen else cursor
+                seen = self._queue.last_event()
+                due = self.reconcile()
+                stop.wait(self._rest_s)
+                if not due:
+                    self._queue.events(seen, wait_s=IDLE_S)
                 self.last_error = None
             except QueueUnavailableError as error:
                 self._wait(stop, f"redis: {error}")
@@ -45,25 +56,31 @@ class ReconcileLoop:
 
     def reconcile(self) -> int:
         """One look at the active run; how many actions were due."""
-        record = self._repository.active()
+        began = self._clock()
+        record = self.repository.active()
         if record is None:
+            self._rest_after(began)
             return 0
         outstanding = frozenset(self._queue.outstanding(record.id))
         try:
-            return self._advance(record, outstanding)
+            actions = self._due(record, outstanding)
+            self._rest_after(began)
+            for action in actions:
+                perform(self.repository.store, self._queue, record, action)
         except (ValueError, ArithmeticError) as error:
             # What is stored is broken and stays so: this run fails with the reason, the others go on.
             log.exception("run_broken", run=record.id)
             reason = f"{type(error).__name__}: {error}"
-            perform(self._repository.store, self._queue, record, Fail(reason))
+            perform(self.repository.store, self._queue, record, Fail(reason))
             return 1
-
-    def _advance(self, record: RunRecord, outstanding: frozenset[str]) -> int:
-        observed = observe(self._repository.store, record.id, record.spec, outstanding)
-        actions = next_actions(record.spec, observed)
-        for action in actions:
-            perform(self._repository.store, self._queue, record, action)
         return len(actions)
+
+    def _due(self, record: RunRecord, outstanding: frozenset[str]) -> list[Action]:
+        return next_actions(record.spec, self.repository.observer.observe(record.id, record.spec, outstanding))
+
+    def _rest_after(self, began: float) -> None:
+        """What a look cost decides how soon the next one comes; what was done after it does not."""
+        self._rest_s = min(LONGEST_REST_S, REST * (self._clock() - began))
 
     def _wait(self, stop: threading.Event, reason: str) -> None:
         if self.last_error != reason:

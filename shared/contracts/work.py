@@ -24,7 +24,12 @@ class WorkItem(Fact):
     @property
     def id(self) -> str:
         """The same for the same work, so that asking twice is asking once."""
-        return f"{self.step}:{self.kind}:{self.shard:05d}"
+        return item_id(self.step, self.kind, self.shard)
+
+
+def item_id(step: str, kind: Kind, shard: int = 0) -> str:
+    """The id of a work item that need not be made to be looked for."""
+    return f"{step}:{kind}:{shard:05d}"
 
 
 class Attempt(Fact):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.controller.reconciling.actions import perform
-from services.controller.reconciling.observer import observe
+from services.controller.reconciling.observer import Observer
 from services.controller.reconciling.reconciler import Commit, PlanHalfStep, Submit, next_actions
 from services.controller.runs.repository import RunRepository
 from services.oracle.judge import build_judge
@@ -64,10 +64,10 @@ def test_a_prompt_walks_nine_hops_to_new_weights(tmp_path: Path) -> None:
 
     # 2. The reconciler sees what is missing.
     def due() -> list[object]:
-        return list(next_actions(spec, observe(store, run, spec, frozenset(queue.outstanding(run)))))
+        return list(next_actions(spec, Observer(store).observe(run, spec, frozenset(queue.outstanding(run)))))
 
     def reconcile() -> None:
-        for action in next_actions(spec, observe(store, run, spec, frozenset(queue.outstanding(run)))):
+        for action in next_actions(spec, Observer(store).observe(run, spec, frozenset(queue.outstanding(run)))):
             perform(store, queue, record, action)
 
     def work(handler: Callable[[WorkItem, Attempt], object]) -> None:

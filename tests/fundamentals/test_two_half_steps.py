@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.controller.reconciling.actions import perform
-from services.controller.reconciling.observer import observe
+from services.controller.reconciling.observer import Observer
 from services.controller.reconciling.reconciler import Action, Commit, PlanHalfStep, Submit, next_actions
 from services.controller.runs.repository import RunRepository
 from services.oracle.judge import build_judge
@@ -62,7 +62,7 @@ class ByHand:
 
     def due(self) -> list[Action]:
         outstanding = frozenset(self.queue.outstanding(self.run))
-        return next_actions(self.spec, observe(self.store, self.run, self.spec, outstanding))
+        return next_actions(self.spec, Observer(self.store).observe(self.run, self.spec, outstanding))
 
     def reconcile(self) -> list[Action]:
         actions = self.due()

@@ -31,7 +31,7 @@ def test_a_run_that_asks_for_the_gap_shows_one_of_every_version(tmp_path: Path) 
         assert [warning["field"] for warning in created.json()["warnings"]] == ["algorithm.eta", "selection.method"]
         view = ended_run(system, created.json()["id"])
         assert view["state"] == "succeeded", view["reason"]
-        rows = Api(system.url).iterations(view["id"]).iterations
+        rows = Api(system.url).iterations(view["id"])
     assert [row.iteration for row in rows] == [0, 1, 2]
     for row in rows:
         assert row.evaluation is not None

@@ -36,7 +36,7 @@ def test_three_iterations_win_three_quarters_of_the_held_out_comparisons_without
         api = Api(system.url)
         run = api.create_run(spec).id
         wait_until(lambda: api.run(run).state in ENDED, 800.0, f"run {run} to end")
-        view, rows = api.run(run), api.iterations(run).iterations
+        view, rows = api.run(run), api.iterations(run)
     assert view.state == "succeeded", view.reason
     assert [row.iteration for row in rows] == [0, 1, 2, 3]
     last = rows[3].evaluation

@@ -25,7 +25,7 @@ def test_inpo_up_serves_until_it_is_told_to_stop_and_leaves_nothing_running(tmp_
     assert isinstance(found, Whereabouts)
     processes = psutil.Process(launcher.pid).children()
     assert len(processes) == 5
-    assert Api(found.url).runs().runs == []
+    assert Api(found.url).runs() == []
     assert httpx.get(f"{found.oracle_url}/readyz", trust_env=False).status_code == 200
     launcher.send_signal(signal.SIGTERM)
     output, _ = launcher.communicate(timeout=60.0)

@@ -55,7 +55,7 @@ def test_whichever_process_of_vllm_is_killed_no_orphan_stays_and_the_run_succeed
         wait_until(lambda: api.run(run).state in ENDED, 400.0, f"run {run} to end")
         view = api.run(run)
         assert view.state == "succeeded", view.reason
-        assert len(api.iterations(run).iterations) == 4
+        assert len(api.iterations(run)) == 4
 
 
 def _kill_and_await(system: RunningSystem, name: str) -> None:

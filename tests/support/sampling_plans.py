@@ -11,7 +11,7 @@ from shared.contracts.spec import OracleSpec, SamplingSpec, SelectionSpec, Train
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import WorkItem
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import DirectoryStore, create_model
+from shared.store.artifacts.store import ArtifactStore, DirectoryStore, create_model
 from shared.store.artifacts.tables import create_table
 
 ORACLE = OracleSpec(judge=RulesJudge(entry_point="tests.support.rules:longer_is_better"))
@@ -28,7 +28,7 @@ def put_prompts(store: DirectoryStore, run: str, texts: Sequence[str]) -> list[P
 
 
 def put_half_step(
-    store: DirectoryStore,
+    store: ArtifactStore,
     version: WeightVersion,
     shards: Sequence[Sequence[int]],
     *,

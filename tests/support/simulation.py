@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from services.controller.reconciling.actions import perform
-from services.controller.reconciling.observer import observe
+from services.controller.reconciling.observer import Observer
 from services.controller.reconciling.reconciler import next_actions
 from services.controller.runs.repository import RunRepository
 from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
@@ -57,6 +57,7 @@ class Simulation:
         self.store = MemoryStore()
         self.queue = MemoryQueue(lambda: self.now, LEASE_S, consumer="controller")
         self.record = _create(self.store, spec)
+        self.observer = Observer(self.store)
         self.lost_leases: dict[str, int] = {}
         self.handled: list[str] = []
 
@@ -83,9 +84,14 @@ class Simulation:
 
     def _reconcile(self) -> None:
         run, spec = self.record.id, self.record.spec
-        actions = next_actions(spec, observe(self.store, run, spec, frozenset(self.queue.outstanding(run))))
-        # A controller that dies has done some of what was due, once or twice.
+        outstanding = frozenset(self.queue.outstanding(run))
+        observed = self.observer.observe(run, spec, outstanding)
+        assert observed == Observer(self.store).observe(run, spec, outstanding), "a memory saw something else"
+        actions = next_actions(spec, observed)
+        # A controller that dies has done some of what was due, once or twice, and the next one remembers nothing.
         survive = self.rng.randint(0, len(actions)) if self.faulty and self.rng.random() < 0.3 else len(actions)
+        if survive < len(actions):
+            self.observer = Observer(self.store)
         for action in actions[:survive]:
             for _ in range(2 if self.faulty and self.rng.random() < 0.1 else 1):
                 perform(self.store, self.queue, self.record, action)

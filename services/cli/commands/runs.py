@@ -35,7 +35,7 @@ def runs(
     with reported():
         api = connect(url, state_dir, api_key_file)
         if run is None:
-            found = api.runs().runs
+            found = api.runs()
             console.print(runs_table(found) if found else "no runs yet: inpo run FILE creates one")
         elif watch:
             watch_to_the_end(api, run)

@@ -118,7 +118,7 @@ class Demo:
         """The run's view, taken before its iterations are read, so that an ended run has all its rows."""
         try:
             view = self.api.run(run)
-            iterations = self.api.iterations(run).iterations
+            iterations = self.api.iterations(run)
         except ApiError as error:
             if not error.retryable:
                 raise
@@ -153,7 +153,7 @@ def evaluation_rollouts(store: ArtifactStore, run: str, version: int) -> list[Ro
 
 def cancel_unfinished(api: Api) -> None:
     """Cancel what an interrupted command left: a controller works at one run after another, the oldest first."""
-    for run in api.runs().runs:
+    for run in api.runs():
         if run.state not in ENDED:
             api.change(run.id, "cancel")
 

@@ -163,8 +163,6 @@ def facts_table(run: RunDetail) -> Table:
 def _prompts_text(run: RunDetail) -> str:
     parts = [str(run.num_prompts)]
     parts += [f"{run.num_skipped} rows skipped when read"] if run.num_skipped else []
-    left_out = run.num_without_responses
-    parts += [f"{left_out} of them without responses so far: over-long, or refused when rendered"] if left_out else []
     return ", ".join(parts)
 
 

@@ -63,7 +63,7 @@ def follow(api: Api, run: str, console: Console, *, pause: Callable[[float], Non
 
 def show_end(api: Api, view: RunDetail, console: Console) -> None:
     """The whole run in tables: its iterations and, once there are measurements, samples of the newest weights."""
-    rows = api.iterations(view.id).iterations
+    rows = api.iterations(view.id)
     console.print()
     console.print(facts_table(view))
     console.print()
@@ -82,7 +82,7 @@ def show_end(api: Api, view: RunDetail, console: Console) -> None:
 
 def _show_new(api: Api, run: str, console: Console, shown: dict[int, bool]) -> None:
     """Print iterations that were committed since, and again once they are measured."""
-    for row in api.iterations(run).iterations:
+    for row in api.iterations(run):
         measured = row.evaluation is not None
         if (row.commit is None and not measured) or shown.get(row.iteration) in (measured, True):
             continue

@@ -9,7 +9,7 @@ from services.controller.api.events import events_router
 from services.controller.api.weights import weights_router
 from services.controller.loop import ReconcileLoop
 from services.controller.prompts.errors import InvalidSpecError
-from services.controller.reconciling.actions import declare, declared
+from services.controller.reconciling.actions import declared
 from services.controller.runs.checks import check_models
 from services.controller.runs.progress import with_waiting
 from services.controller.runs.repository import RunRepository, UnknownRunError, allowed
@@ -27,7 +27,9 @@ from shared.store.artifacts.requests import RequestLedger
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 
-RunId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,80}$", description="A run's id.", examples=[examples.RUN])]
+RUN_ID = r"^[a-z0-9][a-z0-9-]{0,80}$"
+RunId = Annotated[str, Path(pattern=RUN_ID, description="A run's id.", examples=[examples.RUN])]
+MAX_ROWS = 500
 UNKNOWN_RUN = {404: "No run has this id."}
 
 
@@ -35,7 +37,7 @@ def controller_app(
     settings: ControllerSettings, store: DirectoryStore, queue: Queue, events: Queue, loop: ReconcileLoop
 ) -> FastAPI:
     """The ASGI application. `events` is a queue connection of its own for the long reads of `/events`."""
-    repository = RunRepository(store)
+    repository = loop.repository
 
     def ready() -> dict[str, str | None]:
         try:
@@ -79,10 +81,17 @@ def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings)
         return repository.detail(record)
 
     @router.get("", openapi_extra=described(response=examples.RUN_LIST))
-    def list_runs() -> RunList:
-        """All runs, newest first."""
-        views = (repository.view(record) for record in reversed(repository.records()))
-        return RunList(runs=[with_waiting(view, queue) for view in views])
+    def list_runs(
+        limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 50,
+        before: Annotated[str | None, Query(pattern=RUN_ID)] = None,
+    ) -> RunList:
+        """Runs, newest first. `next` of a page is `before` of the one that follows it."""
+        try:
+            page = repository.page(before, limit)
+        except UnknownRunError:
+            wrong = FieldError(field="before", message=f"no run has the id {before!r}; begin again without it")
+            raise ProblemError(422, "Unknown run", wrong.message, errors=[wrong]) from None
+        return page.model_copy(update={"runs": [with_waiting(view, queue) for view in page.runs]})
 
     @router.get("/{run_id}", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.RUN_DETAIL))
     def get_run(run_id: RunId) -> RunDetail:
@@ -103,7 +112,7 @@ def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings)
         request = identity.digest if identity is not None else None
         if not allowed(state, action) and not declared(repository.store, run_id, request):
             raise ProblemError(409, "Not now", f"cannot {action} a run that is {state}")
-        declare(repository.store, queue, run_id, Intent(action=action, request=request))
+        repository.change(queue, run_id, Intent(action=action, request=request))
         if action != "resume":
             queue.drop(run_id)
         return repository.detail(record)
@@ -119,9 +128,17 @@ def _contents(repository: RunRepository) -> APIRouter:
         responses=refusals(UNKNOWN_RUN),
         openapi_extra=described(response=examples.ITERATIONS),
     )
-    def get_iterations(run_id: RunId) -> IterationList:
-        """Committed iterations with their measurements; row 0 is the reference policy."""
-        return repository.iterations(_record(repository, run_id))
+    def get_iterations(
+        run_id: RunId,
+        offset: Annotated[int, Query(ge=0, lt=2**53)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 50,
+        digests: Annotated[bool, Query(description="Also the sha256 of every artifact of an iteration.")] = False,
+    ) -> IterationList:
+        """Committed iterations with their measurements; row 0 is the reference policy.
+
+        `next` of a page is `offset` of the one that follows it.
+        """
+        return repository.iterations(_record(repository, run_id), offset, limit, digests=digests)
 
     @router.get(
         "/runs/{run_id}/pairs", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.PAIRS)

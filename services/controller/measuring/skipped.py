@@ -27,11 +27,6 @@ def skipped_of(store: ArtifactStore, steps: Iterable[str]) -> list[Skipped]:
     return skipped
 
 
-def without_responses(store: ArtifactStore, rollouts: str) -> frozenset[str]:
-    """Ids of the prompts to which this shard of `rollouts` holds no response: over-long ones above all."""
-    return frozenset(item.id for item in read_skipped(store, rollouts, Rollout))
-
-
 def by_reason(skipped: Iterable[Skipped]) -> dict[str, int]:
     """How often each reason occurs, the most frequent first; numbers and what is in brackets do not tell reasons apart.
 

@@ -1,11 +1,9 @@
 """Performing the reconciler's actions: each creates an artifact exclusively or asks the queue, so twice is once."""
 
-import time
-from collections.abc import Sequence
-
-from services.controller.measuring import evaluating, skipped
+from services.controller.measuring import evaluating
 from services.controller.reconciling import planning
-from services.controller.reconciling.observer import committed_version, half_step_weights, unjudged
+from services.controller.reconciling.committing import commit
+from services.controller.reconciling.observer import committed_version, half_step_weights
 from services.controller.reconciling.reconciler import (
     Action,
     Commit,
@@ -16,17 +14,16 @@ from services.controller.reconciling.reconciler import (
     PlanHalfStep,
     Submit,
 )
-from shared.contracts import records
-from shared.contracts.plans import EvaluationPlan, GeometricMixtureWeights, HalfStepPlan
-from shared.contracts.records import Intent, Prompt, PublishedWeights, Rollout
+from shared.contracts.plans import EvaluationPlan
+from shared.contracts.records import Intent, Prompt
 from shared.contracts.rest.runs import RunRecord
 from shared.contracts.weights import WeightVersion, label
 from shared.contracts.work import Event
 from shared.inpo.plan import REFERENCE, Iterate
 from shared.runtime.telemetry import span
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, create_model, digest, read_model
-from shared.store.artifacts.tables import num_rows, read_table
+from shared.store.artifacts.store import ArtifactStore, create_model, read_model
+from shared.store.artifacts.tables import read_table
 from shared.store.queue.protocol import Queue
 
 
@@ -75,61 +72,6 @@ def declared(store: ArtifactStore, run: str, request: str | None) -> bool:
     """Whether this request has written an intent of the run already."""
     keys = [f"{layout.intents(run)}/{name}" for name in store.list(layout.intents(run))] if request else []
     return any(read_model(store, key, Intent).request == request for key in keys)
-
-
-def commit(store: ArtifactStore, run: str, iteration: int, num_halves: int) -> None:
-    """Write `commit.json`: the iteration happened, once, with these artifacts of all its half-steps and these weights.
-
-    The metrics are those of the last half-step, which makes the iterate; an earlier one's have its name before theirs.
-    """
-    steps = [layout.half_step(run, iteration, half) for half in range(1, num_halves + 1)]
-    plans = [read_model(store, layout.plan(step), HalfStepPlan) for step in steps]
-    published = [read_model(store, layout.published(step), PublishedWeights) for step in steps]
-    metrics = dict(published[-1].metrics)
-    for half, earlier in enumerate(published[:-1], start=1):
-        metrics |= {f"half_{half}_{name}": value for name, value in earlier.metrics.items()}
-    sampled = [(step, plan) for step, plan in zip(steps, plans, strict=True) if plan.same_pairs_as is None]
-    num_pairs = sum(num_rows(store, layout.pairs(step, shard.index)) for step, plan in sampled for shard in plan.shards)
-    dropped = skipped.by_reason(skipped.skipped_of(store, steps))
-    proof = records.Commit(
-        iteration=iteration,
-        weights=published[-1].version,
-        num_pairs=num_pairs,
-        digests={
-            key: digest(store, key) for step, plan in zip(steps, plans, strict=True) for key in _proven(step, plan)
-        },
-        metrics={
-            **metrics,
-            **_effective_sample_sizes(store, sampled),
-            "identical_pair_share": skipped.identical_share(dropped, num_pairs),
-            "unjudged_share": unjudged(store, steps)[0],
-            "seconds": time.time() - plans[0].planned_at_s,
-        },
-        dropped=dropped,
-    )
-    create_model(store, layout.commit(run, iteration), proof)
-
-
-def _proven(step: str, plan: HalfStepPlan) -> list[str]:
-    """Keys of the artifacts that a half-step is made of; pairs that it borrows are proven where they were made."""
-    folders = ("rollouts", "judgments", "pairs") if plan.same_pairs_as is None else ()
-    shards = [f"{step}/{folder}/{shard.index:05d}.parquet" for folder in folders for shard in plan.shards]
-    return [layout.plan(step), *shards, layout.published(step)]
-
-
-def _effective_sample_sizes(store: ArtifactStore, steps: Sequence[tuple[str, HalfStepPlan]]) -> dict[str, float]:
-    """Smallest and mean effective sample size a prompt, where responses were resampled from proposals."""
-    sizes = [
-        rollout.effective_sample_size
-        for step, plan in steps
-        if isinstance(plan.mixture, GeometricMixtureWeights) and plan.sampling.geometric.method == "sequence"
-        for shard in plan.shards
-        for rollout in read_table(store, layout.rollouts(step, shard.index), Rollout)
-        if rollout.effective_sample_size is not None
-    ]
-    if not sizes:
-        return {}
-    return {"effective_sample_size_min": min(sizes), "effective_sample_size_mean": sum(sizes) / len(sizes)}
 
 
 class _Weights:

@@ -2,46 +2,138 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TypeAlias
 
 from services.controller.reconciling.planning import num_half_steps
 from services.controller.reconciling.reconciler import Evaluation, Observed, Step
-from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
+from shared.contracts.plans import PLAN
 from shared.contracts.records import Commit, DeadLetter, Intent, PublishedWeights, Verdict
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
-from shared.contracts.work import Kind, WorkItem
+from shared.contracts.work import Kind, item_id
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, read_model
-from shared.store.artifacts.tables import read_table
+from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, read_model
+from shared.store.artifacts.tables import decode, num_missing
 
 _KINDS: tuple[Kind, ...] = ("generate", "judge", "train")
+_RUNS_REMEMBERED = 256
+
+Unjudged: TypeAlias = tuple[float, str | None]
+"""Share of a step's comparisons without a verdict, and the commonest reason; None where all have one."""
 
 
-def observe(store: ArtifactStore, run: str, spec: RunSpec, outstanding: frozenset[str]) -> Observed:
-    """The run as it stands now.
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What observation needs of a plan. Shards: none where a half-step trains on another's pairs."""
 
-    `outstanding` must have been read before: what finishes meanwhile is then merely asked for twice.
+    type: str
+    num_shards: int
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What cannot change any more in a run: plans, complete folders, concluded evaluations, counted verdicts."""
+
+    plans: dict[str, _Planned] = field(default_factory=dict[str, _Planned])
+    complete: set[str] = field(default_factory=set[str])
+    concluded: set[str] = field(default_factory=set[str])
+    unjudged: dict[str, Unjudged] = field(default_factory=dict[str, Unjudged])
+
+
+class Observer:
+    """Looks at runs, and remembers what cannot change any more: a look costs what is undone, not what is done.
+
+    What it remembers may be lost at any time; an observer that has just begun sees the same. A new intent makes it
+    forget the run: before a failed run is resumed, somebody may have mended its artifacts by hand. Threads may share
+    one.
     """
-    iteration = num_committed(store, run) + 1
-    halves = range(1, num_half_steps(spec, min(iteration, spec.iterations)) + 1)
-    observed = Observed(
-        run=run,
-        intent=intent_in_force(store, run),
-        base=_observe_step(store, layout.base(run)),
-        iteration=iteration,
-        half_steps=tuple(_observe_step(store, layout.half_step(run, iteration, half)) for half in halves),
-        evaluations=_observe_evaluations(store, run, spec, iteration),
-        outstanding=outstanding,
-    )
-    step = observed.half_step
-    # Verdicts are counted when training is about to be asked for, not again on every look while it runs.
-    asked = WorkItem(kind="train", run=run, step=step.key).id in outstanding
-    due = step.all_judged and not step.trained and not asked
-    if not due:
-        return observed
-    share, reason = unjudged(store, [step.key])
-    return replace(observed, unjudged_share=share, unjudged_because=reason)
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._memory = lru_cache(maxsize=_RUNS_REMEMBERED)(_memory_of)
+
+    def observe(self, run: str, spec: RunSpec, outstanding: frozenset[str] | None = None) -> Observed:
+        """The run as it stands now.
+
+        `outstanding` must have been read before: what finishes meanwhile is then merely asked for twice. None is for
+        those who only look: verdicts, which matter to the decision alone, are not counted for them.
+        """
+        intents = self._store.list(layout.intents(run))
+        memory = self._memory(run, len(intents))
+        iteration = num_committed(self._store, run) + 1
+        halves = range(1, num_half_steps(spec, min(iteration, spec.iterations)) + 1)
+        observed = Observed(
+            run=run,
+            intent=_last(self._store, run, intents),
+            base=self._step(memory, layout.base(run)),
+            iteration=iteration,
+            half_steps=tuple(self._step(memory, layout.half_step(run, iteration, half)) for half in halves),
+            evaluations=self._evaluations(memory, run, spec, iteration),
+            outstanding=outstanding or frozenset(),
+        )
+        step = observed.half_step
+        # Verdicts are counted when training is about to be asked for, not again on every look while it runs.
+        asked = outstanding is None or item_id(step.key, "train") in outstanding
+        due = step.all_judged and not step.trained and not asked
+        if not due:
+            return observed
+        share, reason = self._unjudged(memory, step.key)
+        return replace(observed, unjudged_share=share, unjudged_because=reason)
+
+    def _evaluations(self, memory: _Memory, run: str, spec: RunSpec, iteration: int) -> tuple[Evaluation, ...]:
+        versions = range(iteration) if spec.evaluation.num_prompts else ()
+        return tuple(self._evaluation(memory, version, layout.evaluation(run, version)) for version in versions)
+
+    def _evaluation(self, memory: _Memory, version: int, key: str) -> Evaluation:
+        concluded = key in memory.concluded or self._store.exists(layout.result(key))
+        if concluded:
+            memory.concluded.add(key)
+        # A concluded evaluation needs no more looking at, but for the reference's rollouts, which the others need.
+        step = Step(key) if concluded and version > 0 else self._step(memory, key)
+        return Evaluation(version, step, concluded)
+
+    def _step(self, memory: _Memory, key: str) -> Step:
+        plan = memory.plans.get(key) or _read_plan(self._store, key)
+        if plan is None:
+            return Step(key)
+        memory.plans[key] = plan
+        judged = f"{key}/pairs" if plan.type == "half_step" else f"{key}/judgments"
+        result = layout.scores(key) if plan.type == "evaluation" else layout.published(key)
+        return Step(
+            key=key,
+            planned=True,
+            num_shards=plan.num_shards,
+            rollouts=self._shards(memory, f"{key}/rollouts", plan.num_shards),
+            judged=self._shards(memory, judged, plan.num_shards),
+            trained=self._store.exists(result),
+            dead=_dead(self._store, key),
+        )
+
+    def _shards(self, memory: _Memory, folder: str, num_shards: int) -> frozenset[int]:
+        if folder in memory.complete:
+            return _all_of(num_shards)
+        found = _shards(self._store, folder)
+        if found == _all_of(num_shards):
+            memory.complete.add(folder)
+        return found
+
+    def _unjudged(self, memory: _Memory, key: str) -> Unjudged:
+        if key not in memory.unjudged:
+            memory.unjudged[key] = unjudged(self._store, key)
+        return memory.unjudged[key]
+
+
+def _memory_of(run: str, intents: int) -> _Memory:
+    """An empty one for a run at its so many intents."""
+    del run, intents
+    return _Memory()
+
+
+@lru_cache(maxsize=64)
+def _all_of(num_shards: int) -> frozenset[int]:
+    return frozenset(range(num_shards))
 
 
 def num_committed(store: ArtifactStore, run: str) -> int:
@@ -52,10 +144,18 @@ def num_committed(store: ArtifactStore, run: str) -> int:
     return num
 
 
+def num_intents(store: ArtifactStore, run: str) -> int:
+    """How often anybody, or the controller itself, wanted something of the run."""
+    return len(store.list(layout.intents(run)))
+
+
 def intent_in_force(store: ArtifactStore, run: str) -> Intent | None:
     """The highest intent, None for a run that nobody touched."""
-    names = store.list(layout.intents(run))
-    return read_model(store, f"{layout.intents(run)}/{names[-1]}", Intent) if names else None
+    return _last(store, run, store.list(layout.intents(run)))
+
+
+def _last(store: ArtifactStore, run: str, intents: Sequence[str]) -> Intent | None:
+    return read_model(store, f"{layout.intents(run)}/{intents[-1]}", Intent) if intents else None
 
 
 def committed_version(store: ArtifactStore, run: str, number: int) -> WeightVersion | None:
@@ -73,53 +173,34 @@ def half_step_weights(store: ArtifactStore, run: str, iteration: int, half: int)
     return read_model(store, key, PublishedWeights).version if store.exists(key) else None
 
 
-def _observe_evaluations(store: ArtifactStore, run: str, spec: RunSpec, iteration: int) -> tuple[Evaluation, ...]:
-    if spec.evaluation.num_prompts == 0:
-        return ()
-    evaluations: list[Evaluation] = []
-    for version in range(iteration):
-        key = layout.evaluation(run, version)
-        concluded = store.exists(layout.result(key))
-        # A concluded evaluation needs no more looking at, but for the reference's rollouts, which the others need.
-        step = Step(key) if concluded and version > 0 else _observe_step(store, key)
-        evaluations.append(Evaluation(version, step, concluded))
-    return tuple(evaluations)
+def _read_plan(store: ArtifactStore, key: str) -> _Planned | None:
+    try:
+        plan = PLAN.validate_json(store.read(layout.plan(key)))
+    except MissingArtifactError:
+        return None
+    if plan.type == "base" or (plan.type == "half_step" and plan.same_pairs_as is not None):
+        return _Planned(plan.type, 0)
+    return _Planned(plan.type, len(plan.shards))
 
 
-def _observe_step(store: ArtifactStore, key: str) -> Step:
-    if not store.exists(layout.plan(key)):
-        return Step(key)
-    plan = PLAN.validate_json(store.read(layout.plan(key)))
-    result = layout.scores(key) if plan.type == "evaluation" else layout.published(key)
-    return Step(
-        key=key,
-        planned=True,
-        num_shards=_num_shards(plan),
-        rollouts=_shards(store, f"{key}/rollouts"),
-        judged=_shards(store, f"{key}/pairs" if plan.type == "half_step" else f"{key}/judgments"),
-        trained=store.exists(result),
-        dead=_dead(store, key),
-    )
-
-
-def _num_shards(plan: BasePlan | HalfStepPlan | EvaluationPlan) -> int:
-    """Shards to generate and to judge: none where a half-step trains on another's pairs."""
-    if isinstance(plan, BasePlan) or (isinstance(plan, HalfStepPlan) and plan.same_pairs_as is not None):
-        return 0
-    return len(plan.shards)
-
-
-def unjudged(store: ArtifactStore, steps: Sequence[str]) -> tuple[float, str | None]:
-    """Share of the steps' comparisons that ended without a verdict, and the commonest reason."""
-    total, reasons = 0, Counter[str]()
-    for step in steps:
-        for shard in sorted(_shards(store, f"{step}/judgments")):
-            verdicts = read_table(store, layout.judgments(step, shard), Verdict)
-            total += len(verdicts)
+def unjudged(store: ArtifactStore, step: str) -> Unjudged:
+    """Share of a step's comparisons that ended without a verdict, and the commonest reason."""
+    num_asked, reasons = 0, Counter[str]()
+    for key in (f"{step}/judgments/{name}" for name in store.list(f"{step}/judgments")):
+        data = store.read(key)
+        unanswered, asked = num_unanswered(data, key)
+        num_asked += asked
+        if unanswered:
+            verdicts = decode(Verdict, data, key)
             reasons.update(verdict.error or "no reason given" for verdict in verdicts if verdict.answer is None)
     if not reasons:
         return 0.0, None
-    return reasons.total() / total, reasons.most_common(1)[0][0]
+    return reasons.total() / num_asked, reasons.most_common(1)[0][0]
+
+
+def num_unanswered(verdicts: bytes, key: str) -> tuple[int, int]:
+    """How many of how many verdicts of a table have no answer."""
+    return num_missing(Verdict, "answer", verdicts, key)
 
 
 def _shards(store: ArtifactStore, folder: str) -> frozenset[int]:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from shared.contracts.records import Intent
 from shared.contracts.spec import RunSpec
-from shared.contracts.work import Kind, WorkItem
+from shared.contracts.work import Kind, WorkItem, item_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,11 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class UnderWay:
+    """Nothing to do but wait: the queue holds the work already."""
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """Commit the iteration."""
 
@@ -130,6 +135,7 @@ class Fail:
     reason: str
 
 
+UNDER_WAY = UnderWay()
 Action: TypeAlias = PlanBase | PlanHalfStep | PlanEvaluation | Submit | Commit | Conclude | Fail
 
 
@@ -137,15 +143,14 @@ def next_actions(spec: RunSpec, observed: Observed) -> list[Action]:
     """The actions that are due now; each may be done twice without harm. Empty when there is nothing to do but wait."""
     if observed.intent is not None and observed.intent.action != "resume":
         return []
-    wanted = list(_wanted(spec, observed))
-    due = [action for action in wanted if not _is_dead(observed, action)]
+    due = list(_wanted(spec, observed))
     letters = _dead_letters(observed)
     if letters:
-        due = [action for action in due if isinstance(action, Submit)]
+        due = [action for action in due if isinstance(action, Submit | UnderWay)]
     reason = _unjudged(spec, observed) or ("; ".join(letters) if letters and not due else None)
     if reason is not None:
         return [Fail(reason)]
-    return [action for action in due if not (isinstance(action, Submit) and action.item.id in observed.outstanding)]
+    return [action for action in due if not isinstance(action, UnderWay)]
 
 
 def succeeded(spec: RunSpec, observed: Observed) -> bool:
@@ -153,12 +158,12 @@ def succeeded(spec: RunSpec, observed: Observed) -> bool:
     return observed.iteration > spec.iterations and all(evaluation.concluded for evaluation in observed.evaluations)
 
 
-def _wanted(spec: RunSpec, observed: Observed) -> Iterator[Action]:
+def _wanted(spec: RunSpec, observed: Observed) -> Iterator[Action | UnderWay]:
     base = observed.base
     if not base.planned:
         yield PlanBase()
     elif not base.trained:
-        yield Submit(WorkItem(kind="train", run=observed.run, step=base.key))
+        yield from _work(observed, base, "train")
     else:
         if observed.iteration <= spec.iterations:
             yield from _wanted_half_step(observed)
@@ -166,19 +171,19 @@ def _wanted(spec: RunSpec, observed: Observed) -> Iterator[Action]:
             yield from _wanted_evaluation(spec, observed, evaluation)
 
 
-def _wanted_half_step(observed: Observed) -> Iterator[Action]:
+def _wanted_half_step(observed: Observed) -> Iterator[Action | UnderWay]:
     step = observed.half_step
     if not step.planned:
         yield PlanHalfStep(observed.iteration, observed.half)
     elif step.trained:
         yield Commit(observed.iteration)
     elif step.all_judged:
-        yield Submit(WorkItem(kind="train", run=observed.run, step=step.key))
+        yield from _work(observed, step, "train")
     else:
-        yield from _shard_work(observed.run, step)
+        yield from _shard_work(observed, step)
 
 
-def _wanted_evaluation(spec: RunSpec, observed: Observed, evaluation: Evaluation) -> Iterator[Action]:
+def _wanted_evaluation(spec: RunSpec, observed: Observed, evaluation: Evaluation) -> Iterator[Action | UnderWay]:
     """The reference policy is measured by its rollouts alone: against itself it wins one half, at KL 0.
 
     With the duality gap the reference's responses are judged, too, and a version waits for all that were before it: it
@@ -192,36 +197,38 @@ def _wanted_evaluation(spec: RunSpec, observed: Observed, evaluation: Evaluation
         yield PlanEvaluation(evaluation.version)
     elif evaluation.version == 0:
         complete = step.all_judged if crossed else step.all_generated
-        yield from _shard_work(observed.run, step, judge=crossed) if not complete else [Conclude(0)]
+        yield from _shard_work(observed, step, judge=crossed) if not complete else [Conclude(0)]
     elif step.all_judged and step.trained:
         if not crossed or all(other.concluded for other in before):
             yield Conclude(evaluation.version)
     else:
         needed = before if crossed else before[:1]
-        yield from _shard_work(observed.run, step, judge=all(_has_rollouts(other) for other in needed))
+        yield from _shard_work(observed, step, judge=all(_has_rollouts(other) for other in needed))
         if step.all_generated and not step.trained:
-            yield Submit(WorkItem(kind="train", run=observed.run, step=step.key))
+            yield from _work(observed, step, "train")
 
 
 def _has_rollouts(evaluation: Evaluation) -> bool:
     return evaluation.concluded or evaluation.step.all_generated
 
 
-def _shard_work(run: str, step: Step, *, judge: bool = True) -> Iterator[Submit]:
+def _shard_work(observed: Observed, step: Step, *, judge: bool = True) -> Iterator[Submit | UnderWay]:
     """Generate what has no rollouts, judge what has: a shard is judged the moment that it exists."""
     for shard in range(step.num_shards):
         if shard not in step.rollouts:
-            yield Submit(WorkItem(kind="generate", run=run, step=step.key, shard=shard))
+            yield from _work(observed, step, "generate", shard)
         elif judge and shard not in step.judged:
-            yield Submit(WorkItem(kind="judge", run=run, step=step.key, shard=shard))
+            yield from _work(observed, step, "judge", shard)
 
 
-def _is_dead(observed: Observed, action: Action) -> bool:
-    return isinstance(action, Submit) and (action.item.kind, action.item.shard) in _dead_of(observed, action.item.step)
-
-
-def _dead_of(observed: Observed, key: str) -> Mapping[tuple[Kind, int], str]:
-    return next(step.dead for step in observed.steps if step.key == key)
+def _work(observed: Observed, step: Step, kind: Kind, shard: int = 0) -> Iterator[Submit | UnderWay]:
+    """Ask for it, unless that was done before; nothing for what was given up."""
+    if (kind, shard) in step.dead:
+        return
+    if item_id(step.key, kind, shard) in observed.outstanding:
+        yield UNDER_WAY
+    else:
+        yield Submit(WorkItem(kind=kind, run=observed.run, step=step.key, shard=shard))
 
 
 def _unjudged(spec: RunSpec, observed: Observed) -> str | None:

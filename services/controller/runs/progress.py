@@ -1,8 +1,10 @@
-"""What holds a run up, for people who look at it."""
+"""How far a run has come, and what holds it up, for people who look at it."""
 
 from typing import TypeVar
 
-from shared.contracts.rest.runs import RunView
+from services.controller.reconciling.reconciler import Observed
+from shared.contracts.rest.runs import Phase, Progress, RunState, RunView
+from shared.contracts.spec import RunSpec
 from shared.contracts.work import Attempt
 from shared.store.queue.protocol import MAX_TRIES, Queue, QueueUnavailableError
 
@@ -32,3 +34,35 @@ def _reason(history: Attempt) -> str:
     if history.waiting_for is not None:
         return history.waiting_for
     return f"{len(history.reasons)} of {MAX_TRIES} tries failed: {history.reasons[-1]}"
+
+
+def progress(spec: RunSpec, observed: Observed, state: RunState) -> Progress:
+    """How much of what the run is about now is done."""
+    phase, done, total = _phase(spec, observed, state)
+    return Progress(
+        iteration=min(observed.iteration, spec.iterations),
+        num_iterations=spec.iterations,
+        half=observed.half,
+        num_halves=len(observed.half_steps),
+        phase=phase,
+        done=done,
+        total=total,
+        dead=sum(len(step.dead) for step in observed.steps),
+    )
+
+
+def _phase(spec: RunSpec, observed: Observed, state: RunState) -> tuple[Phase, int, int]:
+    step = observed.half_step
+    if state == "failed":
+        return "failed", 0, 1
+    if not observed.base.trained:
+        return "preparing", 0, 1
+    if observed.iteration > spec.iterations:
+        concluded = sum(evaluation.concluded for evaluation in observed.evaluations)
+        done = concluded == len(observed.evaluations)
+        return ("committed" if done else "evaluating"), concluded, len(observed.evaluations)
+    if not step.all_generated:
+        return "generating", len(step.rollouts), step.num_shards
+    if not step.all_judged:
+        return "judging", len(step.judged), step.num_shards
+    return ("publishing" if step.trained else "training"), int(step.trained), 1

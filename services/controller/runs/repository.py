@@ -1,31 +1,32 @@
 """Runs as people see them: created once, listed, followed. Everything is read from the artifact store."""
 
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import cache, lru_cache
 from importlib.metadata import version as installed_version
 
 import structlog
 
-from services.controller.measuring.skipped import skipped_of, without_responses
 from services.controller.prompts.loading import load_prompts
-from services.controller.reconciling.observer import committed_version, intent_in_force, num_committed, observe
+from services.controller.reconciling.actions import declare
+from services.controller.reconciling.observer import Observer, committed_version, intent_in_force, num_committed
 from services.controller.reconciling.reconciler import Observed, succeeded
 from services.controller.runs.advice import advice
+from services.controller.runs.index import RunIndex
+from services.controller.runs.iterations import Iterations
+from services.controller.runs.progress import progress
 from shared.contracts.records import (
-    Commit,
-    EvaluationResult,
+    Intent,
     PreferencePair,
     Prompt,
-    Skipped,
 )
 from shared.contracts.rest.runs import (
     IterationList,
-    IterationView,
     PairPage,
-    Phase,
     Progress,
     RunDetail,
+    RunList,
     RunRecord,
     RunState,
     RunView,
@@ -37,6 +38,7 @@ from shared.store.artifacts import layout
 from shared.store.artifacts.requests import RequestIdentity
 from shared.store.artifacts.store import ArtifactStore, DirectoryStore, MissingArtifactError, create_model, read_model
 from shared.store.artifacts.tables import create_table, num_rows, read_table
+from shared.store.queue.protocol import Queue
 from shared.store.weights.directories import read_manifest
 from shared.store.weights.store import weights_of
 
@@ -52,9 +54,10 @@ class RunRepository:
 
     def __init__(self, store: ArtifactStore) -> None:
         self.store = store
+        self.observer = Observer(store)
+        self._iterations = Iterations(store)
+        self._index = RunIndex(store, self._readable, self.ended)
         self._record = lru_cache(maxsize=1024)(self._read_record)
-        self._skipped = lru_cache(maxsize=1024)(self._read_skipped)
-        self._without_responses = lru_cache(maxsize=65_536)(partial(without_responses, store))
 
     def create(self, spec: RunSpec, identity: RequestIdentity | None = None) -> RunRecord:
         """Store a new run with its prompts; the run that a request made already, when it comes again.
@@ -86,23 +89,19 @@ class RunRepository:
         except (MissingArtifactError, ValueError) as error:
             raise UnknownRunError(run) from error
 
-    def records(self) -> list[RunRecord]:
-        """All runs that can be read, oldest first; the log names the others."""
-        found: list[RunRecord] = []
-        for name in self.store.list("runs"):
-            try:
-                found.append(self.record(name))
-            except UnknownRunError as error:
-                if self.store.exists(layout.run_record(name)):
-                    log.error("run_unreadable", run=name, error=str(error.__cause__))
-        return sorted(found, key=lambda record: (record.created_at, record.id))
-
     def active(self) -> RunRecord | None:
         """The oldest run that has not ended: one runs, the others wait, so no replica thrashes between weights.
 
         A paused run keeps its place: whoever wants the next one to go first cancels it.
         """
-        return next((record for record in self.records() if not self.ended(record)), None)
+        return self._index.active()
+
+    def change(self, queue: Queue, run: str, intent: Intent) -> None:
+        """Write an intent of the run, unless its request did so before, and obey it from now on."""
+        try:
+            declare(self.store, queue, run, intent)
+        finally:
+            self._index.look_again(run)
 
     def ended(self, record: RunRecord) -> bool:
         """Whether the run succeeded, failed or was cancelled."""
@@ -119,56 +118,35 @@ class RunRepository:
 
     def detail(self, record: RunRecord) -> RunDetail:
         """The run's view with the spec and the prompts that were left out."""
-        return RunDetail(
-            **self.view(record).model_dump(),
-            spec=record.spec,
-            skipped=record.skipped,
-            num_without_responses=self._num_without_responses(record.id),
-            warnings=advice(record.spec),
-        )
+        view = self.view(record).model_dump()
+        return RunDetail(**view, spec=record.spec, skipped=record.skipped, warnings=advice(record.spec))
 
     def view(self, record: RunRecord) -> RunView:
         """The run's state and progress; of a run whose artifacts are broken, what is wrong with it."""
-        try:
-            return self._view(record)
-        except ValueError as error:
-            return _broken(record, error)
+        return self._view_among(record, self._active_id)
 
-    def _view(self, record: RunRecord) -> RunView:
-        observed = observe(self.store, record.id, record.spec, frozenset())
-        state = self._state(record, observed)
-        committed = observed.iteration - 1
-        results = (self._evaluation(record.id, number) for number in range(committed, -1, -1))
-        return RunView(
-            id=record.id,
-            name=record.spec.name,
-            state=state,
-            reason=observed.intent.reason if observed.intent is not None else None,
-            created_at=record.created_at,
-            progress=_progress(record.spec, observed, state),
-            weights=committed_version(self.store, record.id, committed),
-            latest=next((result for result in results if result is not None), None),
-            num_prompts=record.num_prompts,
-            num_skipped=len(record.skipped),
-        )
+    def page(self, before: str | None, limit: int) -> RunList:
+        """The newest runs; those that are older than `before`, where that is given. The log names what is unreadable.
 
-    def iterations(self, record: RunRecord) -> IterationList:
-        """Row 0 is the reference policy; one row a committed iteration."""
-        numbers = range(num_committed(self.store, record.id) + 1)
-        rows = [
-            IterationView(
-                iteration=number,
-                commit=read_model(self.store, layout.commit(record.id, number), Commit) if number else None,
-                evaluation=self._evaluation(record.id, number),
-            )
-            for number in numbers
-        ]
-        skipped = [item for number in numbers if number for item in self._skipped(record.id, number)]
-        return IterationList(iterations=rows, skipped=skipped)
+        `UnknownRunError` when there is no run `before`.
+        """
+        ids = self._index.ids()
+        if before is not None and before not in ids:
+            raise UnknownRunError(before)
+        end = len(ids) if before is None else ids.index(before)
+        start = max(0, end - limit)
+        active = cache(self._active_id)
+        records = (self._readable(run) for run in reversed(ids[start:end]))
+        views = [self._view_among(record, active) for record in records if record is not None]
+        return RunList(runs=views, next=ids[start] if start else None)
+
+    def iterations(self, record: RunRecord, offset: int, limit: int, *, digests: bool) -> IterationList:
+        """Row 0 is the reference policy; one row a committed iteration. Digests are left out unless they are wanted."""
+        return self._iterations.page(record.id, offset, limit, digests=digests)
 
     def pairs(self, record: RunRecord, iteration: int, offset: int, limit: int) -> PairPage:
         """Preference pairs of an iteration, half-step by half-step in shard order; only what is judged already."""
-        folders = [f"{step}/pairs" for step in self._half_steps(record.id, iteration)]
+        folders = [f"{step}/pairs" for step in self._iterations.half_steps(record.id, iteration)]
         total, pairs = 0, list[PreferencePair]()
         for key in [f"{folder}/{name}" for folder in folders for name in self.store.list(folder)]:
             rows = num_rows(self.store, key)
@@ -181,7 +159,8 @@ class RunRepository:
     def weights(self, store: DirectoryStore) -> WeightsList:
         """All committed weight versions, newest run first."""
         views: list[WeightsView] = []
-        for record in reversed(self.records()):
+        for run in reversed(self._index.ids()):
+            record = self.record(run)
             for number in range(num_committed(store, record.id) + 1):
                 version = committed_version(store, record.id, number)
                 if version is None:
@@ -202,37 +181,51 @@ class RunRepository:
     def _read_record(self, run: str) -> RunRecord:
         return read_model(self.store, layout.run_record(run), RunRecord)
 
-    def _state(self, record: RunRecord, observed: Observed) -> RunState:
-        by_intent: dict[str, RunState] = {"cancel": "cancelled", "failed": "failed", "pause": "paused"}
-        if observed.intent is not None and observed.intent.action in by_intent:
-            return by_intent[observed.intent.action]
-        if succeeded(record.spec, observed):
-            return "succeeded"
-        active = self.active()
-        return "running" if active is not None and active.id == record.id else "queued"
-
-    def _evaluation(self, run: str, number: int) -> EvaluationResult | None:
-        key = layout.result(layout.evaluation(run, number))
-        return read_model(self.store, key, EvaluationResult) if self.store.exists(key) else None
-
-    def _read_skipped(self, run: str, iteration: int) -> list[Skipped]:
-        return skipped_of(self.store, self._half_steps(run, iteration))
-
-    def _num_without_responses(self, run: str) -> int | None:
-        evaluations = layout.evaluations(run)
-        steps = [f"{evaluations}/{name}" for name in self.store.list(evaluations)]
-        numbers = range(1, len(self.store.list(layout.iterations(run))) + 1)
-        steps += [step for number in numbers for step in self._half_steps(run, number)]
-        shards = [f"{step}/rollouts/{name}" for step in steps for name in self.store.list(f"{step}/rollouts")]
+    def _readable(self, run: str) -> RunRecord | None:
+        """The record of a run, whose folder may be without one yet; the log names one that cannot be read."""
         try:
-            return len(frozenset[str]().union(*(self._without_responses(shard) for shard in shards)))
-        except ValueError:
+            return self.record(run)
+        except UnknownRunError as error:
+            if self.store.exists(layout.run_record(run)):
+                log.error("run_unreadable", run=run, error=str(error.__cause__))
             return None
 
-    def _half_steps(self, run: str, iteration: int) -> list[str]:
-        """Keys of the half-steps that are planned so far."""
-        folder = layout.iteration(run, iteration)
-        return [f"{folder}/{name}" for name in self.store.list(folder) if name.startswith("half-")]
+    def _active_id(self) -> str | None:
+        active = self.active()
+        return None if active is None else active.id
+
+    def _view_among(self, record: RunRecord, active: Callable[[], str | None]) -> RunView:
+        try:
+            return self._view(record, active)
+        except ValueError as error:
+            return _broken(record, error)
+
+    def _view(self, record: RunRecord, active: Callable[[], str | None]) -> RunView:
+        observed = self.observer.observe(record.id, record.spec)
+        state = _state(record, observed, active)
+        committed = observed.iteration - 1
+        results = (self._iterations.evaluation(record.id, number) for number in range(committed, -1, -1))
+        return RunView(
+            id=record.id,
+            name=record.spec.name,
+            state=state,
+            reason=observed.intent.reason if observed.intent is not None else None,
+            created_at=record.created_at,
+            progress=progress(record.spec, observed, state),
+            weights=self._iterations.weights(record.id, committed),
+            latest=next((result for result in results if result is not None), None),
+            num_prompts=record.num_prompts,
+            num_skipped=len(record.skipped),
+        )
+
+
+def _state(record: RunRecord, observed: Observed, active: Callable[[], str | None]) -> RunState:
+    by_intent: dict[str, RunState] = {"cancel": "cancelled", "failed": "failed", "pause": "paused"}
+    if observed.intent is not None and observed.intent.action in by_intent:
+        return by_intent[observed.intent.action]
+    if succeeded(record.spec, observed):
+        return "succeeded"
+    return "running" if active() == record.id else "queued"
 
 
 def _broken(record: RunRecord, error: ValueError) -> RunView:
@@ -258,34 +251,3 @@ def allowed(state: RunState, action: str) -> bool:
         "cancel": ("queued", "running", "paused", "failed"),
     }
     return state in wanted[action]
-
-
-def _progress(spec: RunSpec, observed: Observed, state: RunState) -> Progress:
-    phase, done, total = _phase(spec, observed, state)
-    return Progress(
-        iteration=min(observed.iteration, spec.iterations),
-        num_iterations=spec.iterations,
-        half=observed.half,
-        num_halves=len(observed.half_steps),
-        phase=phase,
-        done=done,
-        total=total,
-        dead=sum(len(step.dead) for step in observed.steps),
-    )
-
-
-def _phase(spec: RunSpec, observed: Observed, state: RunState) -> tuple[Phase, int, int]:
-    step = observed.half_step
-    if state == "failed":
-        return "failed", 0, 1
-    if not observed.base.trained:
-        return "preparing", 0, 1
-    if observed.iteration > spec.iterations:
-        concluded = sum(evaluation.concluded for evaluation in observed.evaluations)
-        done = concluded == len(observed.evaluations)
-        return ("committed" if done else "evaluating"), concluded, len(observed.evaluations)
-    if not step.all_generated:
-        return "generating", len(step.rollouts), step.num_shards
-    if not step.all_judged:
-        return "judging", len(step.judged), step.num_shards
-    return ("publishing" if step.trained else "training"), int(step.trained), 1

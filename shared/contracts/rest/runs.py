@@ -67,18 +67,14 @@ class RunDetail(RunView):
 
     spec: RunSpec
     skipped: list[Skipped] = Field(description="rows left out at creation, with the reason")
-    num_without_responses: int | None = Field(
-        default=None,
-        description="prompts that got no responses so far, over-long ones above all: the iterations list them with the "
-        "reason; null where a run's artifacts are broken",
-    )
     warnings: list[Advice] = Field(default_factory=list[Advice])
 
 
 class RunList(Fact):
-    """`GET /v1/runs`: newest first."""
+    """`GET /v1/runs`: newest first, a page at a time."""
 
     runs: list[RunView]
+    next: str | None = Field(default=None, description="`before` of the page that follows; null on the last")
 
 
 class IterationView(Fact):
@@ -87,13 +83,15 @@ class IterationView(Fact):
     iteration: int
     commit: Commit | None = Field(description="null for row 0, the reference policy")
     evaluation: EvaluationResult | None
+    problem: str | None = Field(default=None, description="what of the iteration cannot be read, and is missing here")
 
 
 class IterationList(Fact):
-    """`GET /v1/runs/{id}/iterations`: row 0 is the reference policy."""
+    """`GET /v1/runs/{id}/iterations`: row 0 is the reference policy; a page at a time."""
 
     iterations: list[IterationView]
-    skipped: list[Skipped] = Field(description="prompts and pairs left out while working, with the reason")
+    skipped: list[Skipped] = Field(description="prompts and pairs that these iterations left out, with the reason")
+    next: int | None = Field(default=None, description="`offset` of the page that follows; null on the last")
 
 
 class PairPage(Fact):

@@ -4,7 +4,6 @@
 visible, and visible whole or not at all.
 """
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -116,11 +115,6 @@ def read_model(store: ArtifactStore, key: str, model: type[ModelT]) -> ModelT:
 def create_model(store: ArtifactStore, key: str, value: BaseModel) -> bool:
     """Store a model as JSON under a free key; False when the key is taken."""
     return store.create(key, value.model_dump_json(indent=1).encode() + b"\n")
-
-
-def digest(store: ArtifactStore, key: str) -> str:
-    """sha256 of an object."""
-    return hashlib.sha256(store.read(key)).hexdigest()
 
 
 def _make_folder(folder: Path) -> None:

@@ -105,14 +105,14 @@ def decode(record_type: type[RecordT], data: bytes, key: str = "table") -> list[
 
 def decode_skipped(record_type: type[BaseModel], data: bytes, key: str = "table") -> list[Skipped]:
     """What was left out when the table was made."""
-    try:
-        schema = pq.read_schema(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
-    _check_schema(record_type, schema, key)
-    metadata: dict[bytes, bytes] = schema.metadata or {}
-    rows: list[dict[str, Any]] = json.loads(metadata.get(_SKIPPED, b"[]"))
-    return [Skipped.model_validate(row) for row in rows]
+    return counted(record_type, data, key)[1]
+
+
+def counted(record_type: type[BaseModel], data: bytes, key: str = "table") -> tuple[int, list[Skipped]]:
+    """How many records Parquet bytes hold, and what was left out when the table was made."""
+    footer = _opened(record_type, data, key).metadata
+    rows: list[dict[str, Any]] = json.loads((footer.metadata or {}).get(_SKIPPED, b"[]"))
+    return footer.num_rows, [Skipped.model_validate(row) for row in rows]
 
 
 def create_table(
@@ -145,18 +145,35 @@ def num_rows(store: ArtifactStore, key: str) -> int:
     return pq.read_metadata(io.BytesIO(store.read(key))).num_rows
 
 
+def num_missing(record_type: type[BaseModel], column: str, data: bytes, key: str = "table") -> tuple[int, int]:
+    """In how many of how many records a column is null; the others are not read."""
+    values = _read(_opened(record_type, data, key), key, [column]).column(column)
+    return values.null_count, len(values)
+
+
 def read_skipped(store: ArtifactStore, key: str, record_type: type[BaseModel]) -> list[Skipped]:
     """What was left out when the table under a key was made."""
     return decode_skipped(record_type, store.read(key), key)
 
 
 def _table(record_type: type[BaseModel], data: bytes, key: str) -> Any:
+    return _read(_opened(record_type, data, key), key)
+
+
+def _read(file: Any, key: str, columns: list[str] | None = None) -> Any:
     try:
-        table = pq.read_table(io.BytesIO(data), use_threads=False, page_checksum_verification=True)
+        return file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
-    _check_schema(record_type, table.schema, key)
-    return table
+
+
+def _opened(record_type: type[BaseModel], data: bytes, key: str) -> Any:
+    try:
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
+    _check_schema(record_type, file.schema_arrow, key)
+    return file
 
 
 def _check_schema(record_type: type[BaseModel], schema: Any, key: str) -> None:

@@ -8,8 +8,8 @@ import pytest
 from services.cli.client import Api, bearer_key
 from services.cli.failures import ApiError, UserError
 from shared.contracts.rest.problems import FieldError, Problem
-from shared.contracts.rest.runs import RunList
-from tests.support.cli_views import RUN, Answer, FakeController, a_run
+from shared.contracts.rest.runs import IterationList, RunList
+from tests.support.cli_views import RUN, Answer, FakeController, a_run, an_iteration
 
 
 def _problem(status: int, **fields: object) -> httpx.Response:
@@ -129,7 +129,7 @@ def test_an_address_that_is_none_is_refused_before_anything_is_sent() -> None:
 
 
 def test_an_empty_list_of_runs_is_a_list() -> None:
-    assert FakeController({"GET /v1/runs": [RunList(runs=[])]}).api().runs().runs == []
+    assert FakeController({"GET /v1/runs": [RunList(runs=[])]}).api().runs() == []
 
 
 def test_the_key_is_the_first_of_the_file_and_else_the_variable(tmp_path: Path) -> None:
@@ -144,3 +144,22 @@ def test_the_key_is_the_first_of_the_file_and_else_the_variable(tmp_path: Path) 
     for unusable in (file, tmp_path / "none"):
         with pytest.raises(UserError, match="INPO_API_KEY_FILE"):
             bearer_key(unusable, None)
+
+
+def test_lists_are_followed_page_after_page(tmp_path: Path) -> None:
+    """`next` of a page is asked for until there is none, the most rows at once."""
+    older = a_run(tmp_path, id="older")
+    rows = [an_iteration(number) for number in range(3)]
+    controller = FakeController(
+        {
+            "GET /v1/runs": [RunList(runs=[a_run(tmp_path)], next=RUN), RunList(runs=[older])],
+            f"GET /v1/runs/{RUN}/iterations": [
+                IterationList(iterations=rows[:2], skipped=[], next=2),
+                IterationList(iterations=rows[2:], skipped=[]),
+            ],
+        }
+    )
+    assert [view.id for view in controller.api().runs()] == [RUN, "older"]
+    assert controller.api().iterations(RUN) == rows
+    queries = [str(request.url.query, "ascii") for request in controller.asked]
+    assert queries == ["limit=500", f"limit=500&before={RUN}", "limit=500&offset=0", "limit=500&offset=2"]

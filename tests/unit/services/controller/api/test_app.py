@@ -16,8 +16,10 @@ from services.controller.api.app import controller_app
 from services.controller.loop import ReconcileLoop
 from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
+from shared.contracts.records import Commit, PublishedWeights, Skipped
+from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import DirectoryStore, create_model
 from shared.store.queue.memory import MemoryQueue
 from tests.support.data import outside_data
 from tests.support.specs import a_spec_body
@@ -143,7 +145,7 @@ def test_a_bad_spec_is_refused_naming_what_is_wrong(
     problem = response.json()
     assert problem["errors"]
     assert message in problem["detail"] + json.dumps(problem["errors"])
-    assert _call(app, "GET", "/v1/runs").json() == {"runs": []}
+    assert _call(app, "GET", "/v1/runs").json() == {"runs": [], "next": None}
 
 
 def _adversarial_bodies() -> Iterator[bytes]:
@@ -181,7 +183,7 @@ def test_pairs_and_iterations_of_a_fresh_run_are_empty_but_there(app: FastAPI, t
     run = _create(app, a_spec_body(tmp_path))["id"]
     assert _call(app, "GET", f"/v1/runs/{run}/pairs").json() == {"iteration": 1, "total": 0, "offset": 0, "pairs": []}
     assert _call(app, "GET", f"/v1/runs/{run}/iterations").json()["iterations"] == [
-        {"iteration": 0, "commit": None, "evaluation": None}
+        {"iteration": 0, "commit": None, "evaluation": None, "problem": None}
     ]
     assert _call(app, "GET", "/v1/weights").json() == {"weights": []}
     assert _call(app, "GET", f"/v1/runs/{run}/pairs?iteration=0").status_code == 422
@@ -222,3 +224,66 @@ def test_readiness_names_the_reconcilers_trouble(app: FastAPI, loop: ReconcileLo
     loop.last_error = "OSError: disk full"
     response = _call(app, "GET", "/readyz")
     assert (response.status_code, "disk full" in response.json()["detail"]) == (503, True)
+
+
+def test_runs_are_listed_a_page_at_a_time(app: FastAPI, tmp_path: Path) -> None:
+    created = [_create(app, a_spec_body(tmp_path, name=f"r{number}"))["id"] for number in range(3)]
+    newest_first = sorted(created, key=lambda run: _call(app, "GET", f"/v1/runs/{run}").json()["created_at"])[::-1]
+    first = _call(app, "GET", "/v1/runs?limit=2").json()
+    second = _call(app, "GET", f"/v1/runs?limit=2&before={first['next']}").json()
+    assert [view["id"] for view in first["runs"] + second["runs"]] == newest_first
+    assert (len(first["runs"]), second["next"]) == (2, None)
+    refused = _call(app, "GET", "/v1/runs?before=nobody")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "before")
+    assert [_call(app, "GET", f"/v1/runs?limit={limit}").status_code for limit in (0, 501)] == [422, 422]
+
+
+@pytest.fixture
+def committed(app: FastAPI, tmp_path: Path) -> str:
+    """A run with two committed iterations, of which the second left something out."""
+    run = _create(app, a_spec_body(tmp_path))["id"]
+    store = DirectoryStore(tmp_path / "store")
+    for number in (1, 2):
+        version = WeightVersion(run=run, number=number, digest="d", directory=f"runs/{run}/weights/{number}")
+        step = layout.half_step(run, number, 1)
+        left_out = [Skipped(id="p1", reason="over-long: 90 tokens, limit 64")] if number == 2 else []
+        create_model(store, layout.published(step), PublishedWeights(version=version, skipped=left_out))
+        proof = Commit(
+            iteration=number,
+            weights=version,
+            num_pairs=1,
+            digests={layout.published(step): "5f"},
+            metrics={},
+            dropped={"over-long": 1} if left_out else {},
+        )
+        create_model(store, layout.commit(run, number), proof)
+    return run
+
+
+def test_iterations_come_a_page_at_a_time_with_what_they_left_out(app: FastAPI, committed: str) -> None:
+    """Row 0 and two iterations: pages of two rows and of one."""
+    path = f"/v1/runs/{committed}/iterations?limit=2"
+    first, second = _call(app, "GET", path).json(), _call(app, "GET", f"{path}&offset=2").json()
+    assert [row["iteration"] for row in first["iterations"] + second["iterations"]] == [0, 1, 2]
+    assert (first["next"], second["next"]) == (2, None)
+    assert (first["skipped"], [item["id"] for item in second["skipped"]]) == ([], ["p1"])
+    assert _call(app, "GET", f"{path}&offset=3").json() == {"iterations": [], "skipped": [], "next": None}
+
+
+def test_digests_are_carried_only_when_they_are_asked_for(app: FastAPI, committed: str) -> None:
+    path = f"/v1/runs/{committed}/iterations"
+    proven = {layout.published(layout.half_step(committed, 1, 1)): "5f"}
+    for query, digests in (("", {}), ("?digests=true", proven), ("?digests=false", {})):
+        assert _call(app, "GET", f"{path}{query}").json()["iterations"][1]["commit"]["digests"] == digests
+
+
+def test_a_committed_iteration_whose_artifacts_are_gone_is_a_row_that_says_so(
+    app: FastAPI, committed: str, tmp_path: Path
+) -> None:
+    gone = layout.published(layout.half_step(committed, 2, 1))
+    (tmp_path / "store" / gone).unlink()
+    (tmp_path / "store" / layout.commit(committed, 1)).write_text("{")
+    _, broken, bare = _call(app, "GET", f"/v1/runs/{committed}/iterations").json()["iterations"]
+    assert broken["commit"] is None
+    assert layout.commit(committed, 1) in broken["problem"]
+    assert (bare["commit"]["num_pairs"], bare["problem"]) == (1, f"{gone} is gone")

@@ -14,7 +14,6 @@ from shared.store.artifacts.store import (
     DirectoryStore,
     MissingArtifactError,
     create_model,
-    digest,
     read_model,
 )
 from tests.support.racing import race
@@ -101,9 +100,3 @@ def test_models_are_stored_as_json_and_a_broken_one_names_its_key(store: Artifac
         store.create(f"intents/{number}.json", data)
         with pytest.raises(CorruptArtifactError, match=f"intents/{number}.json"):
             read_model(store, f"intents/{number}.json", Intent)
-
-
-def test_a_digest_is_the_sha256_of_the_object(store: ArtifactStore) -> None:
-    """sha256 of "abc", from FIPS 180-2."""
-    store.create("abc", b"abc")
-    assert digest(store, "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

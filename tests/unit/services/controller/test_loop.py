@@ -1,0 +1,86 @@
+"""When the loop looks: several events are one look, and the dearer a look, the longer the rest after it."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from services.controller.loop import LONGEST_REST_S, ReconcileLoop
+from services.controller.runs.repository import RunRepository
+from shared.contracts.work import Event
+from shared.store.artifacts.memory import MemoryStore
+from shared.store.queue.memory import MemoryQueue
+from tests.support.specs import a_spec
+
+
+class Rests(threading.Event):
+    """Set after so many rests; `rests_s` are their lengths, and nobody really rests."""
+
+    def __init__(self, num: int) -> None:
+        super().__init__()
+        self.num = num
+        self.rests_s: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.rests_s.append(timeout or 0.0)
+        if len(self.rests_s) == self.num:
+            self.set()
+        return self.is_set()
+
+
+class BusyQueue(MemoryQueue):
+    """Between two looks a hundred shards finish; `waits` says how many events each wait for one found."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0.0, lease_s=30.0)
+        self.num_looks = 0
+        self.waits: list[int] = []
+
+    def outstanding(self, run: str) -> set[str]:
+        self.num_looks += 1
+        for _ in range(100):
+            self.publish(Event(type="item_done", run=run))
+        return super().outstanding(run)
+
+    def events(self, after: str, *, wait_s: float) -> list[tuple[str, Event]]:
+        found = super().events(after, wait_s=wait_s)
+        self.waits.append(len(found))
+        return found
+
+
+class Costs:
+    """A clock by which every look costs the same."""
+
+    def __init__(self, look_s: float) -> None:
+        self.look_s = look_s
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.look_s
+        return self.now_s
+
+
+def a_loop(tmp_path: Path, queue: MemoryQueue, look_s: float) -> ReconcileLoop:
+    """A run whose base is planned and asked for: nothing is due any more."""
+    loop = ReconcileLoop(RunRepository(MemoryStore()), queue, clock=Costs(look_s))
+    loop.repository.create(a_spec(tmp_path))
+    assert [loop.reconcile() for _ in range(3)] == [1, 1, 0]
+    return loop
+
+
+def test_the_events_of_a_hundred_shards_are_one_look(tmp_path: Path) -> None:
+    """Each wait finds the hundred that came since its look began, none of those before them."""
+    queue = BusyQueue()
+    loop = a_loop(tmp_path, queue, 0.001)
+    before = queue.num_looks
+    loop.run(Rests(5))
+    assert queue.num_looks - before == 5
+    assert queue.waits == [100] * 5
+
+
+@pytest.mark.parametrize(("look_s", "rest_s"), [(0.001, 0.02), (0.05, 1.0), (10.0, LONGEST_REST_S)])
+def test_the_rest_after_a_look_is_twenty_times_its_cost(tmp_path: Path, look_s: float, rest_s: float) -> None:
+    loop = a_loop(tmp_path, MemoryQueue(lambda: 0.0, lease_s=30.0), look_s)
+    rests = Rests(3)
+    loop.run(rests)
+    assert rests.rests_s == pytest.approx([rest_s] * 3)
