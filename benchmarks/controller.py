@@ -72,7 +72,7 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Among:
-    """Among many ended runs: the first tick, which knows none of them, a later one, the first page of the list."""
+    """Among many ended runs: CPU time of the first tick, which knows none of them, and of a later one; the list."""
 
     first_tick_s: float
     tick_s: float
@@ -96,7 +96,7 @@ def among_ended(folder: Path) -> Among:
             _copy_run(system.store, ended, number)
         system.create(4, iterations=1)
         system.restart()
-        ticks = [_timed(system.loop.reconcile) for _ in range(50)]
+        ticks = [_timed(system.loop.reconcile, time.thread_time) for _ in range(50)]
         pages = [_timed(lambda: _get(system.app, "/v1/runs")) for _ in range(20)]
         return Among(ticks[0], statistics.median(ticks[5:]), statistics.median(pages))
 
@@ -131,7 +131,7 @@ def goals(played: Sequence[Played], among: Among) -> list[str]:
         _goal(f"loop CPU for {most.num_shards:,} shards", most.cpu_s, GOAL_CPU_S, "s"),
         _goal(f"growth of the CPU a shard from {fewest.num_shards:,} shards", growth, GOAL_GROWTH, "times"),
         _goal("p95 of GET /v1/runs/{id}", 1000 * get_s, 1000 * GOAL_GET_S, "ms"),
-        _goal(f"tick {ended} (the first: {first})", 1000 * among.tick_s, 1000 * GOAL_TICK_S, "ms"),
+        _goal(f"CPU of a tick {ended} (the first: {first})", 1000 * among.tick_s, 1000 * GOAL_TICK_S, "ms"),
         _goal(f"first page of GET /v1/runs {ended}", 1000 * among.page_s, 1000 * GOAL_PAGE_S, "ms"),
     ]
 
@@ -244,7 +244,7 @@ def _get(app: FastAPI, path: str) -> None:
     asyncio.run(get())
 
 
-def _timed(call: Callable[[], object]) -> float:
-    began = time.monotonic()
+def _timed(call: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> float:
+    began = clock()
     call()
-    return time.monotonic() - began
+    return clock() - began

@@ -12,6 +12,6 @@ def test_every_goal_is_said_to_be_met_or_missed() -> None:
         "loop CPU for 2,000 shards: 40 s, goal 30: missed",
         "growth of the CPU a shard from 100 shards: 2 times, goal 1.5: missed",
         "p95 of GET /v1/runs/{id}: 30 ms, goal 50: met",
-        "tick with 1,000 ended runs (the first: 100 ms): 4 ms, goal 5: met",
+        "CPU of a tick with 1,000 ended runs (the first: 100 ms): 4 ms, goal 5: met",
         "first page of GET /v1/runs with 1,000 ended runs: 60 ms, goal 50: missed",
     ]
