@@ -35,7 +35,7 @@ from services.policy.settings import PolicySettings
 from shared.contracts.weights import Canary, WeightVersion
 from shared.runtime.telemetry import configure_logging
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from shared.store.weights.store import weights_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,7 +127,7 @@ def _save(store: DirectoryStore, model: LlamaForCausalLM, source: Path, number: 
     model.save_pretrained(candidate.path)
     for file in source.glob("tokenizer*"):
         shutil.copyfile(file, candidate.path / file.name)
-    (candidate.path / directories.CANARY).write_text(canary.model_dump_json())
+    (candidate.path / manifests.CANARY).write_text(canary.model_dump_json())
     return weights_of(store).finish(candidate, parent=None, num_parameters=model.num_parameters())
 
 

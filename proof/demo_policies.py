@@ -23,7 +23,7 @@ from services.policy.engines.transformers.engine import TransformersEngine
 from services.policy.settings import PolicySettings
 from services.trainer.forward.log_probs import Compute, batch_log_probs, log_probs_of
 from services.trainer.forward.sequences import Sequences
-from services.trainer.weights.canaries import canary_start
+from services.trainer.weights.canary_recording import canary_start
 from services.trainer.weights.importing import import_model
 from services.trainer.weights.models import Policies
 from services.trainer.weights.publishing import publish

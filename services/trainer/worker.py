@@ -15,7 +15,7 @@ from services.trainer.optimisation.strategies import recompute_activations
 from services.trainer.optimisation.strategies.single import SingleProcess
 from services.trainer.processes.group import ProcessGroup
 from services.trainer.settings import TrainerSettings
-from services.trainer.steps import StepRunner, Summary, scored, summary
+from services.trainer.step_runner import StepRunner, Summary, scored, summary
 from services.trainer.weights.importing import import_model
 from services.trainer.weights.models import Policies
 from services.trainer.weights.publishing import announce

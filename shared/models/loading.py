@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from shared.store.weights.directories import WeightsError
+from shared.store.weights.manifests import WeightsError
 
 # A load that fails says so in its exception; the progress bar and the report would only repeat it on stderr.
 transformers_logging.disable_progress_bar()

@@ -34,7 +34,7 @@ LEAN = {
     "shared": [
         "shared.contracts.spec",
         "shared.store.queue.redis_queue",
-        "shared.store.queue.memory",
+        "shared.store.queue.memory_queue",
         "shared.runtime.worker.loop",
     ],
 }

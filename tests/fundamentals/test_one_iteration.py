@@ -33,7 +33,7 @@ from shared.contracts.work import Attempt, Event, WorkItem
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, read_model
 from shared.store.artifacts.tables import read_table
-from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.data import ROOT
 from tests.support.specs import a_spec
 from tests.support.tiny_models import make_model

@@ -25,7 +25,7 @@ from shared.contracts.rest.judging import OpenComparison
 from shared.store.artifacts import layout, promotions
 from shared.store.artifacts.store import DirectoryStore, create_model
 from shared.store.board.memory_board import MemoryBoard
-from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.contract import Fuzzing, fuzz
 from tests.support.published import a_stored_run, commit_weights, weights_without_a_model
 from tests.support.served import served

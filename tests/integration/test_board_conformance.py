@@ -9,7 +9,7 @@ from shared.store.board.budget import Budget
 from shared.store.board.memory_board import MemoryBoard, MemoryBudget
 from shared.store.board.protocol import Board
 from shared.store.board.redis_board import RedisBoard, RedisBudget
-from shared.store.queue.memory import ManualClock
+from shared.store.queue.memory_queue import ManualClock
 from tests.support.redis_server import RedisServer
 
 JUDGE = "anna@1"

@@ -14,7 +14,7 @@ import torch
 
 from services.trainer.checkpoints.workspace import Workspace
 from services.trainer.forward.log_probs import Compute
-from services.trainer.optimisation.iteration import Iteration
+from services.trainer.optimisation.half_step import Iteration
 from services.trainer.optimisation.pairs import read_pairs
 from services.trainer.optimisation.strategies.single import SingleProcess
 from services.trainer.weights.models import Policies

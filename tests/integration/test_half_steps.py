@@ -13,7 +13,7 @@ from shared.contracts.records import Commit, PublishedWeights, Rollout, Verdict
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, read_model
 from shared.store.artifacts.tables import read_table
-from shared.store.weights.directories import read_manifest, verify
+from shared.store.weights.manifests import read_manifest, verify
 from tests.support.stub_system import ended_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("half_steps")]

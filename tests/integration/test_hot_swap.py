@@ -12,7 +12,7 @@ from services.policy.settings import PolicySettings
 from services.policy.swapping.gate import Gate
 from shared.contracts.weights import Canary, WeightVersion
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from tests.support import broken_weights, tiny_models
 from tests.support.broken_weights import broken_version, edited
 from tests.support.tiny_models import BOS
@@ -172,13 +172,13 @@ def test_a_wide_tolerance_does_not_let_the_old_weights_pass(store: DirectoryStor
     model = tiny_models.make_model(tmp_path / "model", seed=1)
 
     def shift_canary(path: Path) -> None:
-        canary = directories.read_canary(path)
+        canary = manifests.read_canary(path)
         shifted = Canary(
             sequences=canary.sequences,
             log_probs=[[value + 0.4 for value in row] for row in canary.log_probs],
             parent_log_probs=[[value - 0.2 for value in row] for row in canary.log_probs],
         )
-        (path / directories.CANARY).write_text(shifted.model_dump_json())
+        (path / manifests.CANARY).write_text(shifted.model_dump_json())
 
     old = tiny_models.publish(store, "run", 0, model)
     with pytest.raises(SwapRefusedError, match=r"neither the old weights nor the new: it has made 0\.333"):

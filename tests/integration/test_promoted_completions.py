@@ -17,7 +17,7 @@ from services.policy.building import Parts, build_parts
 from services.policy.settings import PolicySettings
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.memory_queue import MemoryQueue
 from tests.support import tiny_models
 from tests.support.published import a_stored_run, commit_weights
 

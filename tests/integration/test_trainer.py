@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from services.trainer.checkpoints.workspace import Workspace
 from services.trainer.errors import NoPairsError, TrainingDivergedError, WrongPolicyError
 from services.trainer.forward.log_probs import Compute
-from services.trainer.optimisation.iteration import Iteration, train
+from services.trainer.optimisation.half_step import Iteration, train
 from services.trainer.optimisation.pairs import read_pairs
 from services.trainer.weights.models import Policies
 from services.trainer.worker import TrainHandler
@@ -26,7 +26,7 @@ from shared.contracts.weights import WeightVersion
 from shared.contracts.work import WorkItem
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model, read_model
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from tests.support import tiny_models
 from tests.support.data import outside_data
 from tests.support.tiny_training import (
@@ -87,7 +87,7 @@ def test_a_run_is_imported_trained_twice_and_scored_by_one_process(store: Direct
     assert v1.metrics["witness_mean_diff"] < 1e-5
     assert v1.metrics["loss"] < v1.metrics["step_zero_loss"]
     assert (v1.metrics["num_pairs"], v1.metrics["num_steps"]) == (8.0, 4.0)
-    manifest = directories.verify(store.path(v1.version.directory), v1.version)
+    manifest = manifests.verify(store.path(v1.version.directory), v1.version)
     assert manifest.parent == v0.digest
 
     pairs = make_pairs(store.path(v1.version.directory), 8, seed=2, version=1)
@@ -169,7 +169,7 @@ def test_two_trainers_of_the_same_step_end_with_one_winner(
     winner = published(store, item).version
     assert (summary["weights"], summary["adopted"]) == (str(winner), True)
     assert store.list(layout.weights("run")) == ["0000-1", winner.directory.rsplit("/", 1)[1]]
-    directories.verify(store.path(winner.directory), winner)
+    manifests.verify(store.path(winner.directory), winner)
 
 
 class DyingWorkspace(Workspace):
@@ -252,7 +252,7 @@ def test_a_file_perturbed_on_disk_is_refused(store: DirectoryStore, model: Path,
     content = bytearray(file.read_bytes())
     content[-2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(directories.WeightsError, match="another sha256"):
+    with pytest.raises(manifests.WeightsError, match="another sha256"):
         a_handler(store)(item, ATTEMPT)
 
 
@@ -325,7 +325,7 @@ def test_a_real_story_model_is_imported_and_trained(store: DirectoryStore) -> No
     create_model(store, layout.plan(item.step), BasePlan(run="run", model=ModelSpec(path=str(source))))
     handler(item, ATTEMPT)
     v0 = published(store, item).version
-    assert directories.read_manifest(store.path(v0.directory)).num_parameters == 260_032
+    assert manifests.read_manifest(store.path(v0.directory)).num_parameters == 260_032
     training = TrainingSpec(learning_rate=1e-6, batch_size=4, num_epochs=2)
     first = put_half_step(store, v0, make_pairs(source, 8, seed=1), training=training)
     handler(first, ATTEMPT)

@@ -20,7 +20,7 @@ from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import WorkItem
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore, read_model
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from tests.support import tiny_models
 from tests.support.data import ROOT
 from tests.support.processes import alive, children, command
@@ -81,9 +81,9 @@ def checkpointed(store: DirectoryStore, item: WorkItem) -> bool:
 
 def ranks_under(pid: int) -> list[int]:
     """The ranks of the group whose launcher is a child of `pid`."""
-    launchers = [child for child in children(pid) if "services.trainer.processes.launcher" in command(child)]
+    launchers = [child for child in children(pid) if "services.trainer.processes.torchrun" in command(child)]
     found = [rank for launcher in launchers for rank in children(launcher)]
-    return [rank for rank in found if "services.trainer.processes.rank_process" in command(rank)]
+    return [rank for rank in found if "services.trainer.processes.rank_main" in command(rank)]
 
 
 def published(store: DirectoryStore, item: WorkItem) -> PublishedWeights:
@@ -116,7 +116,7 @@ def test_a_killed_rank_ends_the_group_and_the_next_try_ends_like_a_straight_run(
     expected.metrics.pop("train_s")
     assert resumed.metrics == pytest.approx(expected.metrics, rel=1e-6)
     canaries = [
-        directories.read_canary(store.path(found.version.directory))
+        manifests.read_canary(store.path(found.version.directory))
         for store, found in ((half_step.store, resumed), (straight, expected))
     ]
     for row, expected_row in zip(canaries[0].log_probs, canaries[1].log_probs, strict=True):
@@ -127,11 +127,11 @@ def test_a_killed_rank_ends_the_group_and_the_next_try_ends_like_a_straight_run(
 def _check_publishing(half_step: HalfStep, found: PublishedWeights) -> None:
     """What a group publishes is what a single process would: names, dtypes, shapes, readable files, a true canary."""
     directory = half_step.store.path(found.version.directory)
-    manifest = directories.verify(directory, found.version)
+    manifest = manifests.verify(directory, found.version)
     base = half_step.store.path(f"{layout.weights('run')}/0000-1")
-    directories.check_headers(directories.tensor_headers(directory), directories.tensor_headers(base))
+    manifests.check_headers(manifests.tensor_headers(directory), manifests.tensor_headers(base))
     assert all((directory / file.name).stat().st_mode & 0o777 == 0o644 for file in manifest.files)
-    canary = directories.read_canary(directory)
+    canary = manifests.read_canary(directory)
     for row, expected in zip(canary.log_probs, tiny_models.direct_log_probs(directory, canary.sequences), strict=True):
         assert row == pytest.approx(expected, abs=1e-5)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from shared.store.weights.store import weights_of
 from tests.support import tiny_models
 
@@ -26,7 +26,7 @@ def broken_version(
     good = tiny_models.publish(store, "run", 1, model, parent=parent)
     candidate = weights_of(store).begin("run", 1)
     shutil.copytree(store.path(good.directory), candidate.path, dirs_exist_ok=True)
-    (candidate.path / directories.MANIFEST).unlink()
+    (candidate.path / manifests.MANIFEST).unlink()
     break_it(candidate.path)
     return tiny_models.finish(store, candidate, parent)
 

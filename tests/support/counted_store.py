@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 
 
 class CountedStore(MemoryStore):

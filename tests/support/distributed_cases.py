@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from services.trainer.checkpoints.workspace import Checkpoints
 from services.trainer.errors import TrainingDivergedError
 from services.trainer.forward.log_probs import canary_log_probs
-from services.trainer.optimisation.iteration import Iteration, train
+from services.trainer.optimisation.half_step import Iteration, train
 from services.trainer.optimisation.pairs import read_pairs
 from services.trainer.optimisation.scoring import score
 from services.trainer.optimisation.strategies import MakeStrategy, Strategy

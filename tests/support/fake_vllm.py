@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from shared.store.weights.directories import read_canary, tensor_headers
+from shared.store.weights.manifests import read_canary, tensor_headers
 
 Answer = tuple[int, Any]
 DROPPED: Answer = (0, None)

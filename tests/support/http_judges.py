@@ -12,7 +12,7 @@ from shared.contracts.judges import HttpJudge
 from shared.contracts.records import Message
 from shared.store.artifacts.store import ArtifactStore
 from shared.store.board.memory_board import MemoryBudget
-from shared.store.queue.memory import ManualClock
+from shared.store.queue.memory_queue import ManualClock
 
 URL = "http://127.0.0.1:9000/v1/judgments"
 IDENTITY = {"id": "shorter", "revision": "1"}

@@ -7,7 +7,7 @@ from typing import Protocol
 import redis
 
 from shared.contracts.work import Kind
-from shared.store.queue.memory import ManualClock, MemoryQueue
+from shared.store.queue.memory_queue import ManualClock, MemoryQueue
 from shared.store.queue.protocol import Claim, Queue
 from shared.store.queue.redis_queue import KINDS, RedisQueue
 from tests.support.waiting import wait_until

@@ -32,10 +32,10 @@ from shared.contracts.work import Attempt, Kind, WorkItem
 from shared.inpo.seeds import seed_of
 from shared.runtime.worker.loop import Limits, Worker
 from shared.store.artifacts import layout
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.artifacts.store import create_model
 from shared.store.artifacts.tables import create_table, encode, read_table
-from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.specs import a_spec
 
 LEASE_S = 3.0

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from shared.contracts.weights import Canary, WeightVersion
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from shared.store.weights.store import Candidate, weights_of
 
 PAD, BOS, EOS = 0, 1, 2
@@ -105,7 +105,7 @@ def publish(
     new = direct_log_probs(model_directory, CANARY_SEQUENCES)
     old = new if parent is None else direct_log_probs(store.path(parent.directory), CANARY_SEQUENCES)
     canary = Canary(sequences=CANARY_SEQUENCES, log_probs=new, parent_log_probs=old)
-    (candidate.path / directories.CANARY).write_text(canary.model_dump_json())
+    (candidate.path / manifests.CANARY).write_text(canary.model_dump_json())
     return finish(store, candidate, parent)
 
 

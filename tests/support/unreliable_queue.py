@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
-from shared.store.queue.memory import ManualClock, MemoryQueue
+from shared.store.queue.memory_queue import ManualClock, MemoryQueue
 from shared.store.queue.protocol import Claim, QueueUnavailableError
 
 

@@ -16,7 +16,7 @@ from shared.runtime.http.requests import Caller, Identity
 from shared.store.artifacts import promotions
 from shared.store.artifacts.requests import RequestIdentity
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights.directories import WeightsError, manifest_digest, read_manifest
+from shared.store.weights.manifests import WeightsError, manifest_digest, read_manifest
 from shared.store.weights.store import weights_of
 
 VersionName = Annotated[

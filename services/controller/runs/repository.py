@@ -39,7 +39,7 @@ from shared.store.artifacts.requests import RequestIdentity
 from shared.store.artifacts.store import ArtifactStore, DirectoryStore, MissingArtifactError, create_model, read_model
 from shared.store.artifacts.tables import create_table, num_rows, read_table
 from shared.store.queue.protocol import Queue
-from shared.store.weights.directories import read_manifest
+from shared.store.weights.manifests import read_manifest
 from shared.store.weights.store import weights_of
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from services.trainer.forward.log_probs import Compute, LogProbs, log_probs_of
 from services.trainer.forward.sequences import Rows
 from services.trainer.optimisation.pairs import Pairs
-from services.trainer.optimisation.witness import check_step_zero
+from services.trainer.optimisation.policy_check import check_step_zero
 from shared.contracts.plans import HalfStepPlan
 from shared.inpo.objective import PairLosses
 

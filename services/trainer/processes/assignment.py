@@ -11,7 +11,7 @@ from services.trainer import errors
 from services.trainer.settings import TrainerSettings
 from shared.contracts.work import WorkItem
 from shared.store.artifacts.store import CorruptArtifactError, MissingArtifactError
-from shared.store.weights.directories import WeightsError
+from shared.store.weights.manifests import WeightsError
 
 ASSIGNMENT = "assignment.json"
 LIFELINE = "lifeline"

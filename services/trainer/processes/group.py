@@ -1,6 +1,6 @@
 """Training in a group of processes: started for one item, ended with it, and never longer alive than the worker.
 
-    worker ── services.trainer.processes.launcher (torchrun) ──┬─ rank 0
+    worker ── services.trainer.processes.torchrun (torchrun) ──┬─ rank 0
        └ keeps the lease, touches no device           └─ rank 1 …
 
 The group has a session of its own; the worker reads its output, and its result from a file. See `lifeline` for how it
@@ -34,7 +34,7 @@ from services.trainer.processes.assignment import (
     write_json,
 )
 from services.trainer.settings import TrainerSettings
-from services.trainer.steps import Summary
+from services.trainer.step_runner import Summary
 from shared.contracts.plans import EvaluationPlan, HalfStepPlan
 from shared.contracts.work import WorkItem
 from shared.store.artifacts.store import DirectoryStore
@@ -88,7 +88,7 @@ class ProcessGroup:
         lines: deque[str] = deque(maxlen=NUM_LINES_SHOWN)
         try:
             process = subprocess.Popen(  # noqa: S603  (our own command)
-                [sys.executable, "-m", "services.trainer.processes.launcher", str(folder)],
+                [sys.executable, "-m", "services.trainer.processes.torchrun", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

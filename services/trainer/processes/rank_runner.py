@@ -11,12 +11,12 @@ from services.trainer.optimisation.strategies import MakeStrategy, Strategy, rec
 from services.trainer.optimisation.strategies.fsdp2 import Fsdp2, shard
 from services.trainer.ranks import Ranks
 from services.trainer.settings import TrainerSettings
-from services.trainer.steps import StepRunner
+from services.trainer.step_runner import StepRunner
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights.directories import verify
+from shared.store.weights.manifests import verify
 from shared.store.weights.store import weights_of
 
 

@@ -11,13 +11,13 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from services.trainer.errors import ModelImportError
 from services.trainer.forward.log_probs import canary_log_probs
-from services.trainer.weights.canaries import sampled_sequences
+from services.trainer.weights.canary_recording import sampled_sequences
 from services.trainer.weights.publishing import finish, save
 from shared.contracts.spec import ModelSpec
 from shared.contracts.weights import Canary, WeightVersion
 from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from shared.store.weights.store import weights_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -29,7 +29,7 @@ def import_model(store: DirectoryStore, run: str, model: ModelSpec, device: torc
     directory = _directory(model)
     try:
         loaded = load(directory, "auto")
-    except directories.WeightsError as error:
+    except manifests.WeightsError as error:
         raise ModelImportError(f"model.path: {error}") from error
     candidate = weights_of(store).begin(run, 0)
     save(loaded, candidate.path, directory)

@@ -14,7 +14,7 @@ from torch import nn
 from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights.directories import verify
+from shared.store.weights.manifests import verify
 from shared.store.weights.store import weights_of
 
 

@@ -17,17 +17,17 @@ from torch import nn
 from transformers import GenerationConfig
 
 from services.trainer.errors import NotFiniteError
-from services.trainer.weights.canaries import CanaryStart
+from services.trainer.weights.canary_recording import CanaryStart
 from shared.contracts.records import PublishedWeights
 from shared.contracts.weights import Canary, WeightVersion
 from shared.models.loading import non_finite
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model, read_model
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from shared.store.weights.store import Candidate, weights_of
 
 _COPIED = frozenset({".json", ".txt", ".model", ".jinja", ".tiktoken"})
-_OURS = frozenset({directories.MANIFEST, directories.CANARY, "config.json"})
+_OURS = frozenset({manifests.MANIFEST, manifests.CANARY, "config.json"})
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -48,7 +48,7 @@ def publish(
     anything is written when a tensor holds NaN or infinity; `WeightsError` when the files would not match the parent's.
     """
     source = weights_of(store).local(parent)
-    headers = directories.tensor_headers(source)
+    headers = manifests.tensor_headers(source)
     with rounded_to(model, _dtype_of(headers)):
         # After rounding: what is finite in 32 bits may overflow in 16.
         name = non_finite(model)
@@ -57,7 +57,7 @@ def publish(
         candidate = weights_of(store).begin(run, number, half)
         save(model, candidate.path, source)
     shutil.copyfile(source / "config.json", candidate.path / "config.json")
-    directories.check_headers(directories.tensor_headers(candidate.path), headers)
+    manifests.check_headers(manifests.tensor_headers(candidate.path), headers)
     canary = start.after(model, next(model.parameters()).device)
     return finish(store, candidate, parent=parent.digest, model=model, canary=canary)
 
@@ -90,7 +90,7 @@ def finish(
 ) -> WeightVersion:
     """Canary, durable files, then the manifest that makes the folder a version. The model is known to be finite."""
     path = candidate.path
-    (path / directories.CANARY).write_text(canary.model_dump_json())
+    (path / manifests.CANARY).write_text(canary.model_dump_json())
     for file in [*sorted(path.iterdir()), path]:
         _fsync(file)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -113,13 +113,11 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> None:
         parameter.data = parameter.data.to(dtype)
 
 
-def _dtype_of(headers: dict[str, directories.TensorHeader]) -> torch.dtype:
+def _dtype_of(headers: dict[str, manifests.TensorHeader]) -> torch.dtype:
     dtypes = {header.dtype for header in headers.values()}
     found = [_DTYPES[name] for name in sorted(dtypes) if name in _DTYPES]
     if len(found) != 1 or len(dtypes) != 1:
-        raise directories.WeightsError(
-            f"tensors must be all of one dtype of {', '.join(_DTYPES)}, not {sorted(dtypes)}"
-        )
+        raise manifests.WeightsError(f"tensors must be all of one dtype of {', '.join(_DTYPES)}, not {sorted(dtypes)}")
     return found[0]
 
 

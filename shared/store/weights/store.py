@@ -8,7 +8,7 @@ from typing import Protocol
 from shared.contracts.weights import FileDigest, Manifest, WeightVersion
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import ArtifactStore, DirectoryStore
-from shared.store.weights.directories import MANIFEST, manifest_digest, sha256
+from shared.store.weights.manifests import MANIFEST, manifest_digest, sha256
 
 
 @dataclass(frozen=True, slots=True)

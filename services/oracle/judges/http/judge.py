@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from services.oracle.judge import Comparison, Judge, JudgeBuildError, JudgeUnavailableError, Opinion, failure
-from services.oracle.judges.http.access import check_allowed, key_for
+from services.oracle.judges.http.allowed_urls import check_allowed, key_for
 from services.oracle.judges.http.answers import FIRST, SECOND, UnreadableAnswerError, read_answers, read_identity
 from services.oracle.judges.http.client import FailedRequestError, JudgeClient, Quota
 from services.oracle.verdicts.cache import BothOrders, CachingJudge, Keep

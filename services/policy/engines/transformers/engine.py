@@ -24,7 +24,7 @@ from services.policy.settings import PolicySettings
 from services.policy.swapping.canary import CanaryCheck
 from shared.contracts.weights import Precision, WeightVersion
 from shared.runtime.telemetry import span
-from shared.store.weights.directories import WeightsError, read_canary, tensor_headers, verify
+from shared.store.weights.manifests import WeightsError, read_canary, tensor_headers, verify
 
 log = structlog.get_logger(__name__)
 

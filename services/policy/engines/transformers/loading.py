@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 from services.policy.engine import SwapRefusedError
 from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
-from shared.store.weights.directories import WeightsError
+from shared.store.weights.manifests import WeightsError
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from services.policy.settings import PolicySettings
 from services.policy.swapping.canary import CanaryCheck
 from shared.contracts.weights import Precision, WeightVersion
 from shared.runtime.telemetry import span
-from shared.store.weights.directories import (
+from shared.store.weights.manifests import (
     TensorHeader,
     WeightsError,
     check_headers,

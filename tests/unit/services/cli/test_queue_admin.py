@@ -10,7 +10,7 @@ from shared.contracts.records import DeadLetter
 from shared.contracts.work import WorkItem
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model
-from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.cli_views import RUN, FakeController, a_run
 
 STEPS = [layout.base(RUN), layout.half_step(RUN, 2, 1), layout.evaluation(RUN, 1)]

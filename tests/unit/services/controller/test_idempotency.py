@@ -16,7 +16,7 @@ from services.controller.settings import ControllerSettings
 from shared.contracts.work import Event
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.memory_queue import MemoryQueue
 from shared.store.queue.protocol import QueueUnavailableError
 from tests.support.published import commit_weights, weights_without_a_model
 from tests.support.specs import a_spec_body

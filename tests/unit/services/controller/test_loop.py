@@ -8,8 +8,8 @@ import pytest
 from services.controller.loop import LONGEST_REST_S, ReconcileLoop
 from services.controller.runs.repository import RunRepository
 from shared.contracts.work import Event
-from shared.store.artifacts.memory import MemoryStore
-from shared.store.queue.memory import MemoryQueue
+from shared.store.artifacts.memory_store import MemoryStore
+from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.specs import a_spec
 
 

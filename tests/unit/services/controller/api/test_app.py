@@ -20,7 +20,7 @@ from shared.contracts.records import Commit, PublishedWeights, Skipped
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model
-from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.data import outside_data
 from tests.support.specs import a_spec_body
 

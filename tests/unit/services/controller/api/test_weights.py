@@ -14,7 +14,7 @@ from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.published import a_stored_run, commit_weights, weights_without_a_model
 
 

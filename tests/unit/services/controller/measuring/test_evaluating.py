@@ -10,7 +10,7 @@ from shared.contracts.records import EvaluationResult, Message, Prompt, Referenc
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import layout
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.artifacts.store import create_model
 from shared.store.artifacts.tables import create_table
 from tests.support.specs import a_spec

@@ -9,7 +9,7 @@ from shared.contracts.records import Intent
 from shared.contracts.rest.runs import RunRecord
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import create_model
-from shared.store.queue.memory import MemoryQueue
+from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.counted_store import CountedStore
 from tests.support.specs import a_spec
 

@@ -7,8 +7,8 @@ from services.controller.runs.repository import RunRepository
 from shared.contracts.rest.runs import RunDetail
 from shared.contracts.work import Attempt, WorkItem
 from shared.store.artifacts import layout
-from shared.store.artifacts.memory import MemoryStore
-from shared.store.queue.memory import ManualClock, MemoryQueue
+from shared.store.artifacts.memory_store import MemoryStore
+from shared.store.queue.memory_queue import ManualClock, MemoryQueue
 from shared.store.queue.protocol import QueueUnavailableError, Wait
 from tests.support.specs import a_spec
 

@@ -14,10 +14,10 @@ from services.oracle.judges.building import JudgeBuilder
 from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.settings import OracleSettings
 from shared.contracts.judges import PullJudge
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.board.memory_board import MemoryBoard, MemoryBudget
 from shared.store.board.protocol import BoardCounts
-from shared.store.queue.memory import ManualClock
+from shared.store.queue.memory_queue import ManualClock
 from shared.store.queue.protocol import QueueUnavailableError
 from tests.support.http_judges import ask
 

@@ -23,9 +23,9 @@ from services.oracle.judges.building import JudgeBuilder
 from services.oracle.judges.http import client
 from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.settings import OracleSettings
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.board.memory_board import MemoryBoard, MemoryBudget
-from shared.store.queue.memory import ManualClock
+from shared.store.queue.memory_queue import ManualClock
 from tests.support.http_judges import IDENTITY, ScriptedJudge, ask, honest, http_judge, results
 
 

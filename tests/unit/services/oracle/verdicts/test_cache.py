@@ -13,10 +13,10 @@ from shared.contracts.judges import Order, RulesJudge
 from shared.contracts.records import Message
 from shared.contracts.rest.judging import JudgeIdentity
 from shared.store.artifacts import layout
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.artifacts.store import CorruptArtifactError
 from shared.store.board.memory_board import MemoryBoard, MemoryBudget
-from shared.store.queue.memory import ManualClock
+from shared.store.queue.memory_queue import ManualClock
 from tests.support.fake_judge import FakeJudge
 from tests.support.http_judges import ask
 

@@ -17,7 +17,7 @@ from services.policy.engine import (
 )
 from services.policy.swapping.gate import Gate
 from shared.contracts.weights import WeightVersion
-from shared.store.queue.memory import ManualClock
+from shared.store.queue.memory_queue import ManualClock
 from tests.support.fake_engine import FakeEngine
 from tests.support.waiting import wait_until
 

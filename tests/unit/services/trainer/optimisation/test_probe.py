@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from services.trainer.errors import WrongPolicyError
 from services.trainer.forward.log_probs import Compute, LogProbs, log_probs_of
-from services.trainer.optimisation.iteration import Objective
+from services.trainer.optimisation.half_step import Objective
 from services.trainer.optimisation.pairs import Pairs, read_pairs
 from services.trainer.optimisation.probe import NUM_PROBES, Probe, evenly_spread
 from shared.contracts.plans import HalfStepPlan

@@ -8,7 +8,7 @@ import pytest
 from services.trainer.errors import GroupFailedError, WrongPolicyError
 from services.trainer.processes.assignment import DEATHS, Death, Deaths, Failure, failure_path, write_json
 from services.trainer.processes.group import failure_of
-from shared.store.weights.directories import WeightsError
+from shared.store.weights.manifests import WeightsError
 
 
 def raised(folder: Path, rank: int, error: str, message: str = "why", number: int | None = None) -> None:

@@ -10,7 +10,7 @@ from services.trainer.errors import ModelImportError
 from services.trainer.weights.importing import import_model
 from shared.contracts.spec import ModelSpec
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from tests.support import tiny_models
 
 CPU = torch.device("cpu")
@@ -26,10 +26,10 @@ def test_an_imported_model_computes_what_the_original_does(store: DirectoryStore
     source = tiny_models.make_model(tmp_path / "model", seed=1)
     version = import_model(store, "run", ModelSpec(path=str(source)), CPU)
     directory = store.path(version.directory)
-    assert directories.verify(directory, version).parent is None
+    assert manifests.verify(directory, version).parent is None
     sequences = tiny_models.CANARY_SEQUENCES
     assert tiny_models.direct_log_probs(directory, sequences) == tiny_models.direct_log_probs(source, sequences)
-    canary = directories.read_canary(directory)
+    canary = manifests.read_canary(directory)
     assert canary.log_probs == canary.parent_log_probs
 
 

@@ -12,7 +12,7 @@ from services.trainer.weights.models import Policies
 from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights.directories import WeightsError
+from shared.store.weights.manifests import WeightsError
 from tests.support import tiny_models
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.trainer.errors import NotFiniteError
 from services.trainer.forward.sequences import Sequences
-from services.trainer.weights.canaries import CanaryStart, canary_start
+from services.trainer.weights.canary_recording import CanaryStart, canary_start
 from services.trainer.weights.importing import import_model
 from services.trainer.weights.models import Policies
 from services.trainer.weights.publishing import announce, publish
@@ -20,7 +20,7 @@ from shared.contracts.spec import ModelSpec
 from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights import directories
+from shared.store.weights import manifests
 from tests.support import tiny_models
 
 CPU = torch.device("cpu")
@@ -58,16 +58,14 @@ def test_published_weights_are_an_ordinary_directory_that_passes_verification(
     base = base_of(store, tiny_models.make_model(tmp_path / "model", seed=1, tied=tied))
     version = publish(store, "run", 1, trained(store, base), base, start_of(store, base))
     directory = store.path(version.directory)
-    manifest = directories.verify(directory, version)
+    manifest = manifests.verify(directory, version)
     assert (manifest.number, manifest.parent, manifest.finite) == (1, base.digest, True)
     assert {file.stat().st_mode & 0o777 for file in directory.iterdir()} == {0o644}
     model = AutoModelForCausalLM.from_pretrained(str(directory))
     assert manifest.num_parameters == sum(parameter.numel() for parameter in model.parameters())
     tokenizer = AutoTokenizer.from_pretrained(str(directory))
     assert tokenizer.chat_template == tiny_models.CHAT_TEMPLATE
-    directories.check_headers(
-        directories.tensor_headers(directory), directories.tensor_headers(store.path(base.directory))
-    )
+    manifests.check_headers(manifests.tensor_headers(directory), manifests.tensor_headers(store.path(base.directory)))
     for name in ("config.json", "generation_config.json", "tokenizer.json"):
         assert (directory / name).read_bytes() == (store.path(base.directory) / name).read_bytes()
 
@@ -76,7 +74,7 @@ def test_the_canary_tells_new_weights_from_the_parents(store: DirectoryStore, tm
     """Its values are those of plain forwards of both directories, on the responses that were trained on."""
     base = base_of(store, tiny_models.make_model(tmp_path / "model", seed=1))
     version = publish(store, "run", 1, trained(store, base), base, start_of(store, base))
-    canary = directories.read_canary(store.path(version.directory))
+    canary = manifests.read_canary(store.path(version.directory))
     assert canary.sequences == [[1, 5, 9, 33, 2], [1, 5, 9, 33], [1, 7, 8], [1, 7, 40, 41, 42]]
     assert canary.starts == [3, 3, 2, 2]
     for directory, found in [(version.directory, canary.log_probs), (base.directory, canary.parent_log_probs)]:
@@ -132,4 +130,4 @@ def test_the_loser_of_a_race_deletes_its_own_weights_and_adopts_the_winners(
     second = announce(store, step, PublishedWeights(version=loser, metrics={"loss": 2.0}))
     assert first == second == PublishedWeights(version=winner, metrics={"loss": 1.0})
     assert not store.path(loser.directory).exists()
-    directories.verify(store.path(winner.directory), winner)
+    manifests.verify(store.path(winner.directory), winner)

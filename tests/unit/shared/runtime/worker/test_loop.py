@@ -12,7 +12,7 @@ from shared.contracts.records import DeadLetter, Intent
 from shared.contracts.work import Attempt, Event, WorkItem
 from shared.runtime.worker.loop import EXIT_DEADLINE, GiveUp, Handler, Limits, RetryLater, Worker
 from shared.store.artifacts import layout
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.artifacts.store import create_model, read_model
 from shared.store.queue.protocol import Claim, QueueUnavailableError
 from tests.support.unreliable_queue import UnreliableQueue

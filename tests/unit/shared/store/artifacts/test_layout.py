@@ -1,7 +1,7 @@
 """Where artifacts live: other programs rely on these keys."""
 
 from shared.store.artifacts import layout
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from tests.support.work import work_item
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.records import Intent
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.artifacts.store import (
     ArtifactStore,
     CorruptArtifactError,

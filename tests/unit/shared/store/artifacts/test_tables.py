@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from shared.contracts.records import Message, PreferencePair, Prompt, Rollout, Skipped, Verdict
 from shared.store.artifacts import tables
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.artifacts.store import CorruptArtifactError
 
 QUESTION = [Message(role="user", content="Why?\n\x00 \U0001f600 \u200f")]

@@ -1,6 +1,6 @@
 # torch's launcher is only partly typed.
 # pyright: reportUnknownMemberType=false
-"""`python -m services.trainer.processes.launcher FOLDER`: torchrun, for the ranks of one assignment.
+"""`python -m services.trainer.processes.torchrun FOLDER`: torchrun, for the ranks of one assignment.
 
 It is torchrun as it ships; what is added is that a failure is left as data for the worker instead of as a page of text,
 and that everything ends with the worker.
@@ -24,7 +24,7 @@ def main() -> int:
     num = assignment.settings.trainer_num_processes
     options = ["--standalone", f"--nproc-per-node={num}", "--max-restarts=0"]
     try:
-        run.run(run.parse_args([*options, "--module", "services.trainer.processes.rank_process", str(folder)]))
+        run.run(run.parse_args([*options, "--module", "services.trainer.processes.rank_main", str(folder)]))
     except ChildFailedError as error:
         deaths = [Death(rank=rank, exit_code=failure.exitcode) for rank, failure in error.failures.items()]
         write_json(folder / DEATHS, Deaths(deaths=deaths))

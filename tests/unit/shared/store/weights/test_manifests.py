@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.weights import Canary, WeightVersion
-from shared.store.artifacts.memory import MemoryStore
+from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights import directories
-from shared.store.weights.directories import TensorHeader, WeightsError
+from shared.store.weights import manifests
+from shared.store.weights.manifests import TensorHeader, WeightsError
 from shared.store.weights.store import weights_of
 
 RUN = "toy-0001"
@@ -52,12 +52,12 @@ def publish(store: DirectoryStore, number: int = 1) -> tuple[WeightVersion, Path
 
 def test_finished_weights_verify_and_anybody_may_read_them(store: DirectoryStore) -> None:
     version, path = publish(store)
-    manifest = directories.verify(path, version)
+    manifest = manifests.verify(path, version)
     assert (manifest.number, manifest.parent, manifest.num_parameters) == (1, "digest of v0", 16)
     assert [file.name for file in manifest.files] == ["canary.json", "config.json", "model.safetensors"]
     assert weights_of(store).local(version) == path
     assert all(file.stat().st_mode & 0o777 == 0o644 for file in path.iterdir())
-    assert directories.read_canary(path).log_probs == [[-0.5]]
+    assert manifests.read_canary(path).log_probs == [[-0.5]]
 
 
 def test_equal_files_are_equal_versions_in_different_directories(store: DirectoryStore) -> None:
@@ -120,14 +120,14 @@ def test_damaged_weights_are_refused_by_name(store: DirectoryStore, damage: Call
     version, path = publish(store)
     damage(path)
     with pytest.raises(WeightsError, match=said):
-        directories.verify(path, version)
+        manifests.verify(path, version)
 
 
 def test_weights_of_another_version_are_refused(store: DirectoryStore) -> None:
     version, path = publish(store)
     foreign = version.model_copy(update={"digest": "0" * 64})
     with pytest.raises(WeightsError, match="is not toy-0001/v1@000000000000"):
-        directories.verify(path, foreign)
+        manifests.verify(path, foreign)
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"sequences": [[1]]}'])
@@ -137,12 +137,12 @@ def test_a_missing_or_broken_canary_is_refused(store: DirectoryStore, text: str 
     if text is not None:
         (path / "canary.json").write_text(text)
     with pytest.raises(WeightsError, match=r"canary\.json is missing or broken"):
-        directories.read_canary(path)
+        manifests.read_canary(path)
 
 
 def test_headers_are_read_without_the_tensors(store: DirectoryStore) -> None:
     _, path = publish(store)
-    assert directories.tensor_headers(path) == {
+    assert manifests.tensor_headers(path) == {
         "embed": TensorHeader("F32", (4, 2)),
         "head": TensorHeader("F32", (2, 4)),
     }
@@ -162,12 +162,12 @@ def test_headers_are_read_without_the_tensors(store: DirectoryStore) -> None:
 def test_a_file_that_its_own_header_contradicts_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(data)
     with pytest.raises(WeightsError, match=said):
-        directories.tensor_headers(tmp_path)
+        manifests.tensor_headers(tmp_path)
 
 
 def test_a_directory_without_tensors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no safetensors file"):
-        directories.tensor_headers(tmp_path)
+        manifests.tensor_headers(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_a_directory_without_tensors_is_refused(tmp_path: Path) -> None:
 )
 def test_the_first_difference_from_the_serving_model_is_named(headers: dict[str, TensorHeader], said: str) -> None:
     expected = {"embed": TensorHeader("F32", (4, 2))}
-    directories.check_headers(expected, expected)
+    manifests.check_headers(expected, expected)
     with pytest.raises(WeightsError, match=said):
-        directories.check_headers(headers, expected)
+        manifests.check_headers(headers, expected)
 
 
 def test_a_removed_version_is_gone_and_a_store_without_weights_says_so(store: DirectoryStore) -> None:

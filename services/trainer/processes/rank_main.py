@@ -1,6 +1,6 @@
 # torch's stubs leave a few results partially unknown.
 # pyright: reportUnknownMemberType=false
-"""`torchrun … -m services.trainer.processes.rank_process FOLDER`: one rank of a training group.
+"""`torchrun … -m services.trainer.processes.rank_main FOLDER`: one rank of a training group.
 
 assignment.json → torch.distributed → runner of this strategy → train or score → result.json (rank 0)
                                                              └─ raises → failure-<rank>.json

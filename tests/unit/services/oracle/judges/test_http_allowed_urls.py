@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.oracle.judge import JudgeBuildError
-from services.oracle.judges.http.access import check_allowed, key_for
+from services.oracle.judges.http.allowed_urls import check_allowed, key_for
 from services.oracle.settings import OracleSettings
 
 PREFIXES = ["https://judge.example.com/v1/", "http://127.0.0.1:*"]

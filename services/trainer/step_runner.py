@@ -14,7 +14,7 @@ from torch import nn
 
 from services.trainer.checkpoints.workspace import Checkpoints
 from services.trainer.forward.log_probs import Compute
-from services.trainer.optimisation.iteration import Iteration, train
+from services.trainer.optimisation.half_step import Iteration, train
 from services.trainer.optimisation.pairs import read_pairs
 from services.trainer.optimisation.scoring import score
 from services.trainer.optimisation.strategies import MakeStrategy

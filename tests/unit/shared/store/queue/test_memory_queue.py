@@ -1,6 +1,6 @@
 """What the twins offer beyond the real ones: faults on request."""
 
-from shared.store.queue.memory import ManualClock, MemoryQueue
+from shared.store.queue.memory_queue import ManualClock, MemoryQueue
 from tests.support.queues import claim_now
 from tests.support.work import done, work_item
 

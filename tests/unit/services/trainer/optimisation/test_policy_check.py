@@ -9,7 +9,7 @@ import pytest
 from services.trainer.errors import WrongPolicyError
 from services.trainer.forward.sequences import Sequences
 from services.trainer.optimisation.pairs import Pairs
-from services.trainer.optimisation.witness import check_step_zero
+from services.trainer.optimisation.policy_check import check_step_zero
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.weights import WeightVersion

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from services.trainer.forward.sequences import Sequences
-from services.trainer.weights.canaries import canary_start, sampled_sequences
+from services.trainer.weights.canary_recording import canary_start, sampled_sequences
 from shared.models.loading import load
 from tests.support import tiny_models
 

@@ -30,7 +30,7 @@ from services.trainer.optimisation.probe import Probe
 from services.trainer.optimisation.schedule import Schedule, learning_rate
 from services.trainer.optimisation.strategies import MakeStrategy, Strategy
 from services.trainer.optimisation.strategies.single import SingleProcess
-from services.trainer.weights.canaries import CanaryStart, canary_start
+from services.trainer.weights.canary_recording import CanaryStart, canary_start
 from services.trainer.weights.models import PolicySource
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.weights import WeightVersion
