@@ -1,7 +1,7 @@
 """Performing the reconciler's actions: each creates an artifact exclusively or asks the queue, so twice is once."""
 
 from services.controller.measuring import evaluating
-from services.controller.reconciling import planning
+from services.controller.reconciling import plan_building
 from services.controller.reconciling.committing import commit
 from services.controller.reconciling.observer import committed_version, half_step_weights
 from services.controller.reconciling.reconciler import (
@@ -34,20 +34,22 @@ def perform(store: ArtifactStore, queue: Queue, record: RunRecord, action: Actio
         case Submit(item):
             queue.submit(item)
         case PlanBase():
-            create_model(store, layout.plan(layout.base(run)), planning.base_plan(run, spec))
+            create_model(store, layout.plan(layout.base(run)), plan_building.base_plan(run, spec))
         case PlanHalfStep(iteration, half):
             with span("plan", run=run, iteration=iteration):
-                plan = planning.half_step_plan(run, spec, _prompts(store, run), _Weights(store, run), iteration, half)
+                plan = plan_building.half_step_plan(
+                    run, spec, _prompts(store, run), _Weights(store, run), iteration, half
+                )
                 create_model(store, layout.plan(layout.half_step(run, iteration, half)), plan)
         case PlanEvaluation(version):
             weights = _Weights(store, run)
             measured, reference = weights(Iterate(version)), weights(REFERENCE)
             earlier = [weights(Iterate(number)) for number in range(1, version)]
-            plan = planning.evaluation_plan(run, spec, _prompts(store, run), measured, reference, earlier)
+            plan = plan_building.evaluation_plan(run, spec, _prompts(store, run), measured, reference, earlier)
             create_model(store, layout.plan(layout.evaluation(run, version)), plan)
         case Commit(iteration):
             with span("commit", run=run, iteration=iteration):
-                commit(store, run, iteration, planning.num_half_steps(spec, iteration))
+                commit(store, run, iteration, plan_building.num_half_steps(spec, iteration))
             queue.publish(Event(type="iteration_committed", run=run, data={"iteration": iteration}))
         case Conclude(version):
             step = layout.evaluation(run, version)
@@ -75,7 +77,7 @@ def declared(store: ArtifactStore, run: str, request: str | None) -> bool:
 
 
 class _Weights:
-    """See `planning.Weights`: looked up in the store when a plan names them; `LookupError` for what is not there."""
+    """See `plan_building.Weights`: looked up when a plan names them; `LookupError` for what is not there."""
 
     def __init__(self, store: ArtifactStore, run: str) -> None:
         self._store = store

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeAlias
 
-from services.controller.reconciling.planning import num_half_steps
+from services.controller.reconciling.plan_building import num_half_steps
 from services.controller.reconciling.reconciler import Evaluation, Observed, Step
 from shared.contracts.plans import PLAN
 from shared.contracts.records import Commit, DeadLetter, Intent, PublishedWeights, Verdict

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from services.controller.reconciling.planning import half_step_plan
+from services.controller.reconciling.plan_building import half_step_plan
 from shared.contracts.plans import PLAN, HalfStepPlan
 from shared.contracts.records import Message, Prompt
 from shared.contracts.spec import RunSpec

@@ -5,7 +5,7 @@ from math import isclose
 from pathlib import Path
 
 from services.controller.measuring.evaluating import conclude
-from services.controller.reconciling.planning import evaluation_plan
+from services.controller.reconciling.plan_building import evaluation_plan
 from shared.contracts.records import EvaluationResult, Message, Prompt, ReferenceScores, Rollout, Verdict
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion

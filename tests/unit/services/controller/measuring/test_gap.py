@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.controller.measuring.evaluating import conclude
-from services.controller.reconciling.planning import evaluation_plan
+from services.controller.reconciling.plan_building import evaluation_plan
 from services.oracle.judge import build_judge
 from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.rules import styles

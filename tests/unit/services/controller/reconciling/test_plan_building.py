@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from services.controller.prompts.loading import load_prompts
-from services.controller.reconciling.planning import half_step_plan, iteration_rows, num_half_steps
+from services.controller.reconciling.plan_building import half_step_plan, iteration_rows, num_half_steps
 from shared.contracts.plans import GeometricMixtureWeights
 from shared.contracts.weights import WeightVersion, label
 from shared.inpo.plan import Iterate
