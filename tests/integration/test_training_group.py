@@ -133,7 +133,7 @@ def _check_publishing(half_step: HalfStep, found: PublishedWeights) -> None:
     assert all((directory / file.name).stat().st_mode & 0o777 == 0o644 for file in manifest.files)
     canary = manifests.read_canary(directory)
     for row, expected in zip(canary.log_probs, tiny_models.direct_log_probs(directory, canary.sequences), strict=True):
-        assert row == pytest.approx(expected, abs=1e-5)
+        assert row == pytest.approx(expected[-len(row) :], abs=1e-5)
 
 
 def test_a_killed_worker_leaves_no_process_of_its_group(half_step: HalfStep) -> None:
