@@ -95,7 +95,7 @@ def read_pairs(store: DirectoryStore, step: str, plan: HalfStepPlan) -> Pairs:
 
 def _precision(store: DirectoryStore, step: str, plan: HalfStepPlan) -> Precision:
     keys = [key for shard in plan.shards if store.exists(key := layout.rollouts(step, shard.index))]
-    found = {value for key in keys for value in distinct_values(store, key, "precision")}
+    found = {value for key in keys for value in distinct_values(store, key, Rollout, "precision")}
     return coarsest(*found)
 
 

@@ -131,13 +131,10 @@ def read_table(store: ArtifactStore, key: str, record_type: type[RecordT]) -> li
     return decode(record_type, store.read(key), key)
 
 
-def distinct_values(store: ArtifactStore, key: str, column: str) -> set[Any]:
-    """The different values of one column of the table under a key, which is all of it that is decoded."""
-    try:
-        found = pq.read_table(io.BytesIO(store.read(key)), columns=[column], use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
-    return set(found.column(column).unique().to_pylist())
+def distinct_values(store: ArtifactStore, key: str, record_type: type[BaseModel], column: str) -> set[Any]:
+    """The different values of one column of the table under a key; the others are not read."""
+    values = _read(_opened(record_type, store.read(key), key), key, [column]).column(column)
+    return set(values.unique().to_pylist())
 
 
 def num_rows(store: ArtifactStore, key: str) -> int:

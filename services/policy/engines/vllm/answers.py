@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.weights import Precision
+
 
 class Answer(BaseModel):
     """Part of an answer; whatever else a server says is ignored. Numbers must be finite."""
@@ -56,7 +58,7 @@ class ServedModel(Answer):
     """Answer of the extension's `served_model`: what any checkpoint must look like to be loaded."""
 
     directory: str
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Precision
     max_model_len: int
     tied: bool
     tensors: dict[str, TensorInfo] = Field(min_length=1)
