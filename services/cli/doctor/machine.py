@@ -1,4 +1,4 @@
-"""What can be asked of a machine. Whatever is not there, broken or slow is an `Unanswered`, never a crash."""
+"""What can be asked of a machine. Whatever is not there, broken or slow is an `UnansweredError`, never a crash."""
 
 import ctypes.util
 import importlib.metadata
