@@ -28,9 +28,9 @@ pytestmark = [
 ]
 
 
-def compose(*arguments: str) -> str:
+def compose(*arguments: str, **settings: str) -> str:
     """The output of a compose command of the test's own project; what it says when it fails."""
-    environment = {**os.environ, **PORTS, "COMPOSE_PROFILES": "cpu"}
+    environment = {**os.environ, **PORTS, "COMPOSE_PROFILES": "cpu", **settings}
     done = subprocess.run(
         ["docker", "compose", "-p", PROJECT, *arguments],
         cwd=ROOT,
@@ -91,6 +91,18 @@ def test_one_iteration_is_committed_on_vllm_and_a_restart_of_everything_goes_on(
     compose("up", "--wait", "--wait-timeout", "300")
     view = wait_for_commits(key, run, body["iterations"])
     assert view["state"] in ("running", "succeeded")
+
+
+def test_an_iteration_is_committed_where_vllm_serves_in_bfloat16(key: str) -> None:
+    """No setting but vLLM's own: what the canary allows follows from what the server says that it computes in."""
+    compose("up", "--wait", "--wait-timeout", "300", INPO_VLLM_OPTIONS="--dtype bfloat16")
+    with api(key) as client:
+        body = json.loads((ROOT / "examples" / "docker-demo.json").read_text())
+        created = client.post("/v1/runs", json={**body, "name": "docker-bfloat16", "iterations": 1})
+        assert created.status_code == 201, created.text
+    wait_for_commits(key, created.json()["id"], 1)
+    assert "dtype=torch.bfloat16" in compose("logs", "vllm")
+    compose("up", "--wait", "--wait-timeout", "300")
 
 
 @pytest.mark.parametrize("url", [f"http://127.0.0.1:{port}/metrics" for port in PORTS.values()])
