@@ -9,8 +9,10 @@ from services.cli.failures import UserError
 from shared.contracts.records import DeadLetter
 from shared.contracts.rest.runs import RunDetail
 from shared.contracts.work import Attempt, Kind, WorkItem
+from shared.runtime.settings import Settings
+from shared.runtime.stores import open_store
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, DirectoryStore, read_model
+from shared.store.artifacts.store import ArtifactStore, read_model
 from shared.store.queue.protocol import Depth, Queue, QueueUnavailableError
 
 
@@ -23,11 +25,14 @@ class Dead:
     letter: DeadLetter
 
 
-def open_store(store_dir: Path) -> DirectoryStore:
-    """The artifact store of a directory that has one; `UserError` names the remedy."""
-    if not store_dir.is_dir():
-        raise UserError(f"{store_dir} does not exist: name the artifact store with --store-dir or INPO_STORE_DIR")
-    return DirectoryStore(store_dir)
+def existing_store(store_dir: Path) -> ArtifactStore:
+    """The artifact store of INPO_STORE_URL, else of a directory that has one; `UserError` names the remedy."""
+    settings = Settings(store_dir=store_dir)
+    if settings.store_url is None and not store_dir.is_dir():
+        raise UserError(
+            f"{store_dir} does not exist: name the artifact store with --store-dir, INPO_STORE_DIR or INPO_STORE_URL"
+        )
+    return open_store(settings)
 
 
 def queue_state(queue: Queue, redis_url: str) -> tuple[dict[Kind, Depth], dict[Kind, list[tuple[WorkItem, Attempt]]]]:
@@ -53,7 +58,7 @@ def dead_letters(store: ArtifactStore, run: str | None = None) -> list[Dead]:
     ]
 
 
-def retry(store: DirectoryStore, api: Api, run: str) -> tuple[RunDetail, list[Dead]]:
+def retry(store: ArtifactStore, api: Api, run: str) -> tuple[RunDetail, list[Dead]]:
     """Forget the dead letters of a failed run and resume it: the reconciler asks for the missing work again."""
     view = api.run(run)
     if view.state != "failed":
@@ -62,11 +67,11 @@ def retry(store: DirectoryStore, api: Api, run: str) -> tuple[RunDetail, list[De
     if not dead:
         reason = view.reason or "unknown"
         raise UserError(
-            f"run {run} has no dead letters in {store.root} (it failed because: {reason}); "
+            f"run {run} has no dead letters in {store} (it failed because: {reason}); "
             f"mend the cause, then `inpo resume {run}`"
         )
     for item in dead:
-        store.path(item.key).unlink(missing_ok=True)
+        store.remove(item.key)
     return api.change(run, "resume"), dead
 
 

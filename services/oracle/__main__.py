@@ -10,10 +10,11 @@ from services.oracle.settings import OracleSettings
 from services.oracle.worker import JudgeHandler
 from shared.runtime.http.app import create_app, serve
 from shared.runtime.shutdown import process_ends_with, stop_on_signals
+from shared.runtime.stores import open_store
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
 from shared.runtime.worker.loop import Limits, Worker
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import ArtifactStore
 from shared.store.board.redis_board import RedisBoard, RedisBudget
 from shared.store.queue.redis_queue import RedisQueue
 
@@ -24,7 +25,7 @@ def main() -> None:
     settings = OracleSettings()
     configure_logging("oracle", settings.log_level)
     stop = stop_on_signals()
-    store, board = DirectoryStore(settings.store_dir), RedisBoard(settings.redis_url)
+    store, board = open_store(settings), RedisBoard(settings.redis_url)
     judges = JudgeRegistry(
         JudgeBuilder(settings, store, board, RedisBudget(settings.redis_url)),
         max_judges=settings.oracle_max_judges,
@@ -56,7 +57,7 @@ def main() -> None:
 
 def _work(
     settings: OracleSettings,
-    store: DirectoryStore,
+    store: ArtifactStore,
     judges: JudgeRegistry,
     stop: threading.Event,
     ended: threading.Event,

@@ -8,9 +8,10 @@ from services.policy.settings import PolicySettings
 from services.policy.worker import GenerateHandler
 from shared.runtime.http.app import check_exposure, serve
 from shared.runtime.shutdown import process_ends_with, stop_on_signals
+from shared.runtime.stores import open_store
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import ArtifactStore
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     configure_logging("policy", settings.log_level)
     check_exposure(settings)
     stop, ended = stop_on_signals(), threading.Event()
-    store = DirectoryStore(settings.store_dir)
+    store = open_store(settings)
     parts = build_parts(settings, store)
 
     def ready() -> dict[str, str | None]:
@@ -39,7 +40,7 @@ def main() -> None:
 
 def _work(
     settings: PolicySettings,
-    store: DirectoryStore,
+    store: ArtifactStore,
     handler: GenerateHandler,
     stop: threading.Event,
     ended: threading.Event,

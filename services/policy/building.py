@@ -18,7 +18,7 @@ from services.policy.worker import GenerateHandler
 from shared.runtime.device_lock import DeviceLock, SharedDevice
 from shared.runtime.entry_points import named
 from shared.runtime.worker.loop import Limits, Worker
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import ArtifactStore
 from shared.store.queue.redis_queue import RedisQueue
 from shared.store.weights.store import weights_of
 
@@ -39,7 +39,7 @@ class Parts:
     gate: Gate
 
 
-def build_parts(settings: PolicySettings, store: DirectoryStore) -> Parts:
+def build_parts(settings: PolicySettings, store: ArtifactStore) -> Parts:
     """What the service does, with the engine and tokenizer of the settings; `ValueError` for a wrong name."""
     engine = cast(Callable[[PolicySettings], Engine], named("engine", engine_name(settings)))(settings)
     load_tokenizer = cast(Callable[[Path], Tokenizer], named("tokenizer", settings.tokenizer))
@@ -73,7 +73,7 @@ def _settle(device: SharedDevice) -> None:
         log.warning("engine_not_settled", error=str(error), next="the first work tries again")
 
 
-def run_loops(settings: PolicySettings, store: DirectoryStore, handler: GenerateHandler, stop: threading.Event) -> None:
+def run_loops(settings: PolicySettings, store: ArtifactStore, handler: GenerateHandler, stop: threading.Event) -> None:
     """Work in `num_loops` loops until told to stop; a loop that breaks stops the others, and its error is raised."""
     limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
     num = num_loops(settings)

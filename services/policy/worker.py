@@ -17,7 +17,7 @@ from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.telemetry import span
 from shared.runtime.worker.loop import GiveUp, RetryLater
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore
+from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError
 from shared.store.artifacts.tables import create_table, read_skipped, read_table
 from shared.store.weights.store import weights_of
 
@@ -34,7 +34,7 @@ class GenerateHandler:
 
     def __init__(
         self,
-        store: DirectoryStore,
+        store: ArtifactStore,
         gate: Gate,
         load_tokenizer: Callable[[Path], Tokenizer],
     ) -> None:
@@ -117,7 +117,7 @@ def context_of(directory: Path) -> int | None:
     return context if isinstance(context, int) else None
 
 
-def _read_plan(store: DirectoryStore, item: WorkItem) -> SamplingPlan:
+def _read_plan(store: ArtifactStore, item: WorkItem) -> SamplingPlan:
     plan = PLAN.validate_json(store.read(layout.plan(item.step)))
     if not isinstance(plan, HalfStepPlan | EvaluationPlan):
         raise CorruptArtifactError(f"{layout.plan(item.step)} is of type {plan.type}: it samples nothing")

@@ -6,10 +6,10 @@ from typing import cast
 from services.trainer.settings import TrainerSettings
 from shared.runtime.entry_points import named
 from shared.runtime.worker.loop import Handler
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import ArtifactStore
 
 
-def build_handler(settings: TrainerSettings, store: DirectoryStore) -> Handler:
+def build_handler(settings: TrainerSettings, store: ArtifactStore) -> Handler:
     """The handler of `train` items; `ValueError` when the settings name none."""
     backend = named("trainer_backend", settings.trainer_backend)
-    return cast(Callable[[DirectoryStore, TrainerSettings], Handler], backend)(store, settings)
+    return cast(Callable[[ArtifactStore, TrainerSettings], Handler], backend)(store, settings)

@@ -26,7 +26,7 @@ from shared.contracts.weights import WeightVersion
 from shared.contracts.work import WorkItem
 from shared.runtime.telemetry import span
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import DirectoryStore, create_model, read_model
+from shared.store.artifacts.store import ArtifactStore, create_model, read_model
 
 Summary = dict[str, Any]
 
@@ -38,9 +38,13 @@ def nothing_to_keep(version: WeightVersion, policy: nn.Module) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StepRunner:
-    """Store, models and ways to compute. Summaries are what the live events show; empty on ranks other than 0."""
+    """Store, folder for checkpoints, models and ways to compute.
 
-    store: DirectoryStore
+    Summaries are what the live events show; empty on ranks other than 0.
+    """
+
+    store: ArtifactStore
+    scratch: Path
     compute: Compute
     policies: PolicySource
     strategy: MakeStrategy
@@ -53,7 +57,7 @@ class StepRunner:
         pairs = read_pairs(self.store, layout.pairs_step(plan), plan)
         work = hashlib.sha256(self.store.read(layout.plan(item.step)) + pairs.digest().encode()).hexdigest()
         name = item.step.removeprefix(f"{layout.run(item.run)}/").replace("/", "-")
-        checkpoints = self.checkpoints(self.store.path(f"{layout.scratch(item.run)}/{name}"), work)
+        checkpoints = self.checkpoints(self.scratch / layout.scratch(item.run) / name, work)
         trained = train(Iteration(plan, pairs, self.policies, checkpoints, self.compute, self.strategy))
         policy = trained.policy
         if policy is None:
@@ -85,7 +89,7 @@ def summary(published: PublishedWeights, *, adopted: bool) -> Summary:
     return {"weights": str(published.version), **published.metrics, "adopted": adopted}
 
 
-def scored(store: DirectoryStore, item: WorkItem, *, adopted: bool) -> Summary:
+def scored(store: ArtifactStore, item: WorkItem, *, adopted: bool) -> Summary:
     """Of an evaluation that has its scores."""
     found = read_model(store, layout.scores(item.step), ReferenceScores)
     return {"responses": len(found.log_ratios), "adopted": adopted}

@@ -24,9 +24,10 @@ from shared.contracts.records import PublishedWeights
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.device_lock import DeviceLock
+from shared.runtime.stores import local_folder
 from shared.runtime.telemetry import span
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import DirectoryStore, read_model
+from shared.store.artifacts.store import ArtifactStore, read_model
 
 
 class Runner(Protocol):
@@ -48,7 +49,7 @@ class TrainHandler:
     training goes on from its last checkpoint.
     """
 
-    def __init__(self, store: DirectoryStore, settings: TrainerSettings) -> None:
+    def __init__(self, store: ArtifactStore, settings: TrainerSettings) -> None:
         if settings.trainer_num_threads is not None:
             torch.set_num_threads(settings.trainer_num_threads)
         self._store = store
@@ -88,7 +89,7 @@ class TrainHandler:
         return summary(published, adopted=published.version != version)
 
 
-def in_this_process(store: DirectoryStore, settings: TrainerSettings, device: torch.device) -> StepRunner:
+def in_this_process(store: ArtifactStore, settings: TrainerSettings, device: torch.device) -> StepRunner:
     """One process, one device, which keeps its models from one item to the next."""
     policies = Policies(store, device)
 
@@ -98,4 +99,4 @@ def in_this_process(store: DirectoryStore, settings: TrainerSettings, device: to
         return SingleProcess(model, spec)
 
     compute = Compute(device, dtype_of(settings))
-    return StepRunner(store, compute, policies, strategy, Workspace, keep=policies.keep)
+    return StepRunner(store, local_folder(store, settings), compute, policies, strategy, Workspace, keep=policies.keep)

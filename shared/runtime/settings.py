@@ -14,7 +14,28 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="INPO_", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    store_dir: Path = Field(default=Path(".inpo/store"), description="Directory of the artifact store.")
+    store_dir: Path = Field(
+        default=Path(".inpo/store"),
+        description="Directory of the artifact store. With `store_url`: of what this machine alone needs, such as "
+        "checkpoints inside an iteration.",
+    )
+    store_url: str | None = Field(
+        default=None,
+        pattern=r"^(s3|gs|az)://[^/]+",
+        description="Object store of the artifacts, e.g. `s3://bucket/prefix`, in place of a directory. Keys, region "
+        "and endpoint are the cloud's own variables (AWS_…, GOOGLE_…, AZURE_…).",
+    )
+    staging_dir: Path | None = Field(
+        default=None,
+        description="Where weights of an object store are fetched to; a folder in memory is fastest. A vLLM server "
+        "must see it under the same path. Unset: `staged` in `store_dir`.",
+    )
+    max_staged_bytes: int = Field(
+        default=200 * 2**30,
+        ge=0,
+        description="Fetched weights beyond this are evicted, the longest unused first; never what was in use within "
+        "15 minutes.",
+    )
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Where the queue lives.")
     lease_s: float = Field(
         default=30.0, ge=0.5, description="Work of a worker that fell silent for this long is given to another one."

@@ -48,12 +48,12 @@ def dead(
     state_dir: StateDir = STATE_DIR,
 ) -> None:
     """List work that was tried three times and given up, with the reason of every try."""
-    from services.cli.queue_admin import dead_letters, open_store  # noqa: PLC0415
+    from services.cli.queue_admin import dead_letters, existing_store  # noqa: PLC0415
     from services.cli.views.queue_tables import dead_table  # noqa: PLC0415
     from services.cli.views.screen import screen  # noqa: PLC0415
 
     with reported():
-        found = dead_letters(open_store(_store_dir(store_dir, state_dir)), run)
+        found = dead_letters(existing_store(_store_dir(store_dir, state_dir)), run)
         screen().print(dead_table(found) if found else "no dead letters")
 
 
@@ -66,11 +66,11 @@ def retry(
     api_key_file: KeyFile = None,
 ) -> None:
     """Forget the dead letters of a failed run and resume it. Everything that succeeded is kept."""
-    from services.cli.queue_admin import open_store  # noqa: PLC0415
+    from services.cli.queue_admin import existing_store  # noqa: PLC0415
     from services.cli.queue_admin import retry as retry_run  # noqa: PLC0415
 
     with reported():
-        store = open_store(_store_dir(store_dir, state_dir))
+        store = existing_store(_store_dir(store_dir, state_dir))
         view, forgotten = retry_run(store, connect(url, state_dir, api_key_file), run)
         typer.echo(f"{view.id} is {view.state}; asking again for {len(forgotten)} given-up items")
 

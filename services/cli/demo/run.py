@@ -22,8 +22,10 @@ from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import Rollout
 from shared.contracts.rest.runs import IterationView, RunDetail
 from shared.contracts.spec import RunSpec
+from shared.runtime.settings import Settings
+from shared.runtime.stores import open_store
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, DirectoryStore, read_model
+from shared.store.artifacts.store import ArtifactStore, read_model
 from shared.store.artifacts.tables import read_table
 
 if TYPE_CHECKING:
@@ -183,9 +185,10 @@ def demonstrate(
 ) -> Path:
     """Align the model by both methods, show both, and write `demo-report.json` and `.png` to `out_dir`.
 
-    Returns the path of the JSON. The system behind `api` must run on this machine, with its artifacts in `store_dir`.
+    Returns the path of the JSON. The system behind `api` must run on this machine, with its artifacts in
+    `store_dir`, or in INPO_STORE_URL.
     """
-    demo = Demo(api, DirectoryStore(store_dir), console)
+    demo = Demo(api, open_store(Settings(store_dir=store_dir)), console)
     for method in METHODS:
         demo.align(method, demo_spec(method, model.directory, model.prompts, seed, iterations))
     return _conclude(demo, out_dir, seed)

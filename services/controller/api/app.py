@@ -24,7 +24,7 @@ from shared.runtime.http.openapi import examples as described
 from shared.runtime.http.openapi import refusals
 from shared.runtime.http.requests import Identity
 from shared.store.artifacts.requests import RequestLedger
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import ArtifactStore
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 RUN_ID = r"^[a-z0-9][a-z0-9-]{0,80}$"
@@ -34,7 +34,7 @@ UNKNOWN_RUN = {404: "No run has this id."}
 
 
 def controller_app(
-    settings: ControllerSettings, store: DirectoryStore, queue: Queue, events: Queue, loop: ReconcileLoop
+    settings: ControllerSettings, store: ArtifactStore, queue: Queue, events: Queue, loop: ReconcileLoop
 ) -> FastAPI:
     """The ASGI application. `events` is a queue connection of its own for the long reads of `/events`."""
     repository = loop.repository

@@ -15,8 +15,8 @@ from shared.runtime.http.openapi import refusals
 from shared.runtime.http.requests import Caller, Identity
 from shared.store.artifacts import promotions
 from shared.store.artifacts.requests import RequestIdentity
-from shared.store.artifacts.store import DirectoryStore
-from shared.store.weights.manifests import WeightsError, manifest_digest, read_manifest
+from shared.store.artifacts.store import ArtifactStore
+from shared.store.weights.manifests import WeightsError
 from shared.store.weights.store import weights_of
 
 VersionName = Annotated[
@@ -29,7 +29,7 @@ VersionName = Annotated[
 ]
 
 
-def weights_router(repository: RunRepository, store: DirectoryStore) -> APIRouter:
+def weights_router(repository: RunRepository, store: ArtifactStore) -> APIRouter:
     """`/v1/weights`."""
     router = APIRouter(prefix="/v1/weights", tags=["weights"])
 
@@ -72,7 +72,7 @@ def weights_router(repository: RunRepository, store: DirectoryStore) -> APIRoute
     return router
 
 
-def _promotable(repository: RunRepository, store: DirectoryStore, name: str) -> WeightVersion:
+def _promotable(repository: RunRepository, store: ArtifactStore, name: str) -> WeightVersion:
     """The committed version of that name, whose directory still is what was committed."""
     run, _, number = name.partition("@")
     try:
@@ -84,11 +84,9 @@ def _promotable(repository: RunRepository, store: DirectoryStore, name: str) -> 
         detail = f"version {number} of {run} is not committed; GET /v1/weights lists those that are"
         raise ProblemError(404, "Unknown weight version", detail)
     try:
-        digest = manifest_digest(read_manifest(weights_of(store).local(version)))
+        weights_of(store).manifest(version)
     except WeightsError as error:
         raise ProblemError(409, "Weights damaged", str(error)) from None
-    if digest != version.digest:
-        raise ProblemError(409, "Weights damaged", f"{version.directory} has another manifest than was committed")
     return version
 
 

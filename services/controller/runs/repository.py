@@ -36,10 +36,9 @@ from shared.contracts.rest.runs import (
 from shared.contracts.spec import RunSpec
 from shared.store.artifacts import layout
 from shared.store.artifacts.requests import RequestIdentity
-from shared.store.artifacts.store import ArtifactStore, DirectoryStore, MissingArtifactError, create_model, read_model
+from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, create_model, read_model
 from shared.store.artifacts.tables import create_table, num_rows, read_table
 from shared.store.queue.protocol import Queue
-from shared.store.weights.manifests import read_manifest
 from shared.store.weights.store import weights_of
 
 log = structlog.get_logger(__name__)
@@ -156,7 +155,7 @@ class RunRepository:
             total += rows
         return PairPage(iteration=iteration, total=total, offset=offset, pairs=pairs)
 
-    def weights(self, store: DirectoryStore) -> WeightsList:
+    def weights(self, store: ArtifactStore) -> WeightsList:
         """All committed weight versions, newest run first."""
         views: list[WeightsView] = []
         for run in reversed(self._index.ids()):
@@ -165,15 +164,14 @@ class RunRepository:
                 version = committed_version(store, record.id, number)
                 if version is None:
                     continue
-                path = weights_of(store).local(version)
-                manifest = read_manifest(path)
+                manifest = weights_of(store).manifest(version)
                 views.append(
                     WeightsView(
                         version=version,
                         parent=manifest.parent,
                         num_parameters=manifest.num_parameters,
                         size_bytes=sum(file.size_bytes for file in manifest.files),
-                        path=str(path),
+                        path=weights_of(store).address(version),
                     )
                 )
         return WeightsList(weights=views)

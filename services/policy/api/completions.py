@@ -36,7 +36,7 @@ from shared.contracts.weights import Promotion, WeightVersion
 from shared.inpo.seeds import seed_of
 from shared.runtime.http.app import ProblemError
 from shared.store.artifacts import promotions
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import ArtifactStore
 from shared.store.weights.store import weights_of
 
 _REFUSAL_KEPT_S = 30.0
@@ -64,7 +64,7 @@ class Completions:
     """Completions under the promoted version. Safe for any number of threads; each call blocks its own."""
 
     def __init__(
-        self, store: DirectoryStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer], limits: CompletionLimits
+        self, store: ArtifactStore, gate: Gate, load_tokenizer: Callable[[Path], Tokenizer], limits: CompletionLimits
     ) -> None:
         self._store = store
         self._weights = weights_of(store)

@@ -15,7 +15,7 @@ from shared.contracts.plans import HalfStepPlan
 from shared.contracts.records import PreferencePair, Rollout, Skipped
 from shared.contracts.weights import Precision, coarsest
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore
+from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError
 from shared.store.artifacts.tables import distinct_values, read_skipped, read_table
 from shared.store.weights.store import weights_of
 
@@ -58,7 +58,7 @@ class Pairs:
         return hashlib.sha256(content).hexdigest()
 
 
-def read_pairs(store: DirectoryStore, step: str, plan: HalfStepPlan) -> Pairs:
+def read_pairs(store: ArtifactStore, step: str, plan: HalfStepPlan) -> Pairs:
     """All pairs that fit; the others are listed in `skipped`.
 
     `NoPairsError` when none is left, `WrongPolicyError` for a pair of another weight version, `CorruptArtifactError`
@@ -93,7 +93,7 @@ def read_pairs(store: DirectoryStore, step: str, plan: HalfStepPlan) -> Pairs:
     )
 
 
-def _precision(store: DirectoryStore, step: str, plan: HalfStepPlan) -> Precision:
+def _precision(store: ArtifactStore, step: str, plan: HalfStepPlan) -> Precision:
     keys = [key for shard in plan.shards if store.exists(key := layout.rollouts(step, shard.index))]
     found = {value for key in keys for value in distinct_values(store, key, Rollout, "precision")}
     return coarsest(*found)
@@ -116,7 +116,7 @@ class _Limits:
     name: str
 
     @classmethod
-    def of(cls, store: DirectoryStore, plan: HalfStepPlan) -> "_Limits":
+    def of(cls, store: ArtifactStore, plan: HalfStepPlan) -> "_Limits":
         config: dict[str, Any] = json.loads((weights_of(store).local(plan.start_from) / "config.json").read_bytes())
         config = config.get("text_config") or config
         context = config.get("max_position_embeddings")
@@ -144,7 +144,7 @@ class _Limits:
                 )
 
 
-def _nothing_left(store: DirectoryStore, step: str, plan: HalfStepPlan, too_long: list[Skipped]) -> str:
+def _nothing_left(store: ArtifactStore, step: str, plan: HalfStepPlan, too_long: list[Skipped]) -> str:
     dropped = list(too_long)
     for shard in plan.shards:
         dropped += read_skipped(store, layout.pairs(step, shard.index), PreferencePair)

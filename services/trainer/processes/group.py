@@ -37,7 +37,8 @@ from services.trainer.settings import TrainerSettings
 from services.trainer.step_runner import Summary
 from shared.contracts.plans import EvaluationPlan, HalfStepPlan
 from shared.contracts.work import WorkItem
-from shared.store.artifacts.store import DirectoryStore
+from shared.runtime.stores import local_folder
+from shared.store.artifacts.store import ArtifactStore
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +54,10 @@ class ProcessGroup:
     rank, how it ended and its last lines, for everything else.
     """
 
-    def __init__(self, store: DirectoryStore, settings: TrainerSettings) -> None:
+    def __init__(self, store: ArtifactStore, settings: TrainerSettings) -> None:
         if settings.trainer_strategy == "deepspeed" and find_spec("deepspeed") is None:
             raise ValueError("trainer_strategy: deepspeed is not installed here: install it, or choose fsdp2")
-        self._settings = settings.model_copy(update={"store_dir": store.root})
+        self._settings = settings.model_copy(update={"store_dir": local_folder(store, settings)})
 
     def train(self, item: WorkItem, plan: HalfStepPlan) -> Summary:
         """The step's `weights.json` is durable when this returns."""

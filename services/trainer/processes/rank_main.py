@@ -68,14 +68,14 @@ def _work(assignment: Assignment) -> dict[str, object]:
     from services.trainer.processes.rank_runner import make_runner  # noqa: PLC0415  (slow)
     from services.trainer.ranks import Ranks  # noqa: PLC0415
     from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan  # noqa: PLC0415
+    from shared.runtime.stores import open_store  # noqa: PLC0415
     from shared.store.artifacts import layout  # noqa: PLC0415
-    from shared.store.artifacts.store import DirectoryStore  # noqa: PLC0415
 
     # Both backends on GPUs: figures are summed in host memory, tensors on the devices. We initialise, and DeepSpeed
     # finds it done: its own initialisation binds a device and was seen to hang.
     torch.distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
     ranks = Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
-    store = DirectoryStore(settings.store_dir)
+    store = open_store(settings)
     runner = make_runner(store, settings, ranks, device)
     plan = PLAN.validate_json(store.read(layout.plan(assignment.item.step)))
     if isinstance(plan, EvaluationPlan):

@@ -15,12 +15,13 @@ from services.trainer.step_runner import StepRunner
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
-from shared.store.artifacts.store import DirectoryStore
+from shared.runtime.stores import local_folder
+from shared.store.artifacts.store import ArtifactStore
 from shared.store.weights.manifests import verify
 from shared.store.weights.store import weights_of
 
 
-def make_runner(store: DirectoryStore, settings: TrainerSettings, ranks: Ranks, device: torch.device) -> StepRunner:
+def make_runner(store: ArtifactStore, settings: TrainerSettings, ranks: Ranks, device: torch.device) -> StepRunner:
     """For the rank of an initialised torch.distributed, on its device."""
     mesh = init_device_mesh(device.type, (ranks.num,))
     layout = f"{settings.trainer_strategy}"
@@ -29,6 +30,7 @@ def make_runner(store: DirectoryStore, settings: TrainerSettings, ranks: Ranks, 
     layout += f", {ranks.num} processes"
     return StepRunner(
         store,
+        local_folder(store, settings),
         Compute(device, dtype_of(settings), ranks),
         ShardedPolicies(store, ranks, mesh),
         make_strategy(settings, ranks, mesh, device),
@@ -43,7 +45,7 @@ class ShardedPolicies:
     its item.
     """
 
-    def __init__(self, store: DirectoryStore, ranks: Ranks, mesh: DeviceMesh) -> None:
+    def __init__(self, store: ArtifactStore, ranks: Ranks, mesh: DeviceMesh) -> None:
         self._store = store
         self._ranks = ranks
         self._mesh = mesh

@@ -16,7 +16,7 @@ from services.trainer.weights.publishing import finish, save
 from shared.contracts.spec import ModelSpec
 from shared.contracts.weights import Canary, WeightVersion
 from shared.models.loading import load
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import ArtifactStore
 from shared.store.weights import manifests
 from shared.store.weights.store import weights_of
 
@@ -24,7 +24,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
 
 
-def import_model(store: DirectoryStore, run: str, model: ModelSpec, device: torch.device) -> WeightVersion:
+def import_model(store: ArtifactStore, run: str, model: ModelSpec, device: torch.device) -> WeightVersion:
     """A candidate for version 0; `ModelImportError` names what is wrong with `model.path`."""
     directory = _directory(model)
     try:

@@ -13,7 +13,7 @@ from torch import nn
 
 from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import ArtifactStore
 from shared.store.weights.manifests import verify
 from shared.store.weights.store import weights_of
 
@@ -46,7 +46,7 @@ class Policies:
     Keeps the reference policy (number 0) and the version that was trained last; others are loaded and forgotten.
     """
 
-    def __init__(self, store: DirectoryStore, device: torch.device) -> None:
+    def __init__(self, store: ArtifactStore, device: torch.device) -> None:
         self._weights = weights_of(store)
         self._device = device
         self._reference: _Kept | None = None

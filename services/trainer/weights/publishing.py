@@ -22,7 +22,7 @@ from shared.contracts.records import PublishedWeights
 from shared.contracts.weights import Canary, WeightVersion
 from shared.models.loading import non_finite
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import DirectoryStore, create_model, read_model
+from shared.store.artifacts.store import ArtifactStore, create_model, read_model
 from shared.store.weights import manifests
 from shared.store.weights.store import Candidate, weights_of
 
@@ -32,7 +32,7 @@ _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def publish(
-    store: DirectoryStore,
+    store: ArtifactStore,
     run: str,
     number: int,
     model: nn.Module,
@@ -62,7 +62,7 @@ def publish(
     return finish(store, candidate, parent=parent.digest, model=model, canary=canary)
 
 
-def announce(store: DirectoryStore, step: str, candidate: PublishedWeights) -> PublishedWeights:
+def announce(store: ArtifactStore, step: str, candidate: PublishedWeights) -> PublishedWeights:
     """The step's published weights: the candidate, or the winner's when somebody was faster."""
     key = layout.published(step)
     if create_model(store, key, candidate):
@@ -86,7 +86,7 @@ def save(model: nn.Module, path: Path, source: Path) -> None:
 
 
 def finish(
-    store: DirectoryStore, candidate: Candidate, *, parent: str | None, model: nn.Module, canary: Canary
+    store: ArtifactStore, candidate: Candidate, *, parent: str | None, model: nn.Module, canary: Canary
 ) -> WeightVersion:
     """Canary, durable files, then the manifest that makes the folder a version. The model is known to be finite."""
     path = candidate.path

@@ -2,7 +2,7 @@
 
 import threading
 
-from shared.store.artifacts.store import MissingArtifactError
+from shared.store.artifacts.store import MissingArtifactError, checked_key
 
 
 class MemoryStore:
@@ -15,7 +15,7 @@ class MemoryStore:
     def create(self, key: str, data: bytes) -> bool:
         """See `ArtifactStore.create`."""
         with self._creating:
-            if _checked(key) in self.objects:
+            if checked_key(key) in self.objects:
                 return False
             self.objects[key] = data
             return True
@@ -23,22 +23,22 @@ class MemoryStore:
     def read(self, key: str) -> bytes:
         """See `ArtifactStore.read`."""
         try:
-            return self.objects[_checked(key)]
+            return self.objects[checked_key(key)]
         except KeyError:
             raise MissingArtifactError(key) from None
 
     def exists(self, key: str) -> bool:
-        """See `ArtifactStore.exists`. A folder exists as soon as something is in it."""
-        return _checked(key) in self.objects or any(name.startswith(f"{key}/") for name in list(self.objects))
+        """See `ArtifactStore.exists`."""
+        return checked_key(key) in self.objects
 
     def list(self, folder: str) -> list[str]:
         """See `ArtifactStore.list`."""
-        prefix = f"{_checked(folder)}/"
+        prefix = f"{checked_key(folder)}/"
         names = {key[len(prefix) :].split("/")[0] for key in tuple(self.objects) if key.startswith(prefix)}
         return sorted(name for name in names if not name.startswith("."))
 
-
-def _checked(key: str) -> str:
-    if any(part in ("", ".", "..") for part in key.split("/")):
-        raise ValueError(f"not an artifact key: {key!r}")
-    return key
+    def remove(self, key: str) -> None:
+        """See `ArtifactStore.remove`."""
+        for name in tuple(self.objects):
+            if f"{name}/".startswith(f"{checked_key(key)}/"):
+                del self.objects[name]

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 from shared.contracts.base import Fact
 from shared.store.artifacts.store import (
+    ArtifactStore,
     CorruptArtifactError,
-    DirectoryStore,
     MissingArtifactError,
     create_model,
     read_model,
@@ -71,7 +71,7 @@ class RequestIdentity:
 class InHand:
     """A request that this process works on. `settle` answers it for good; without, it may be tried again at once."""
 
-    def __init__(self, store: DirectoryStore, identity: RequestIdentity) -> None:
+    def __init__(self, store: ArtifactStore, identity: RequestIdentity) -> None:
         self._store = store
         self._key = f"{FOLDER}/{identity.digest}/answer.json"
         self.identity = identity
@@ -87,7 +87,7 @@ class InHand:
 class RequestLedger:
     """The requests of one artifact store, kept for at least 24 hours. Safe for any number of threads and processes."""
 
-    def __init__(self, store: DirectoryStore, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: ArtifactStore, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
         self._holder = secrets.token_hex(8)
@@ -177,4 +177,4 @@ class RequestLedger:
             except (MissingArtifactError, CorruptArtifactError):
                 continue
             if now - first.at_s > KEPT_S:
-                self._store.remove_folder(f"{FOLDER}/{digest}")
+                self._store.remove(f"{FOLDER}/{digest}")

@@ -26,7 +26,10 @@ class CorruptArtifactError(ValueError):
 
 
 class ArtifactStore(Protocol):
-    """What every artifact store promises. Keys are relative paths with forward slashes."""
+    """What every artifact store promises. Keys are relative paths with forward slashes.
+
+    A store that does not answer, or refuses, raises `OSError`: that passes, and is nobody's fault who asked.
+    """
 
     def create(self, key: str, data: bytes) -> bool:
         """Store `data` durably under a free key. False, with nothing changed, when the key is taken."""
@@ -44,6 +47,13 @@ class ArtifactStore(Protocol):
         """Names (not keys) directly below a folder, sorted; empty when the folder does not exist."""
         ...
 
+    def remove(self, key: str) -> None:
+        """Take an object, or a folder with all that is in it, out of the store; nothing where there is none.
+
+        For records whose time is over, and decisions that somebody takes back. Artifacts of runs are for ever.
+        """
+        ...
+
 
 class DirectoryStore:
     """Artifacts as files below a local directory; folders of weights are ordinary directories in it."""
@@ -51,6 +61,9 @@ class DirectoryStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
+
+    def __str__(self) -> str:
+        return str(self.root)
 
     def path(self, key: str) -> Path:
         """The file or directory behind a key; refuses keys that lead out of the store."""
@@ -98,20 +111,28 @@ class DirectoryStore:
             return []
         return sorted(name for name in names if not name.startswith("."))
 
-    def remove_folder(self, key: str) -> None:
-        """Take a folder of records whose time is over out of the store, as a whole. Artifacts of runs are for ever."""
+    def remove(self, key: str) -> None:
+        """See `ArtifactStore.remove`. A folder is gone as a whole."""
         removed = self.root / f".removed-{secrets.token_hex(8)}"
         try:
             self.path(key).rename(removed)
         except FileNotFoundError:
             return
-        shutil.rmtree(removed)
+        if removed.is_dir():
+            shutil.rmtree(removed)
+        else:
+            removed.unlink()
 
     def _located(self, key: str) -> str:
         """As text: whoever looks at many keys would spend most of the time on making paths of them."""
-        if any(part in _NOT_IN_A_KEY for part in key.split("/")):
-            raise ValueError(f"not an artifact key: {key!r}")
-        return f"{self.root}/{key}"
+        return f"{self.root}/{checked_key(key)}"
+
+
+def checked_key(key: str) -> str:
+    """The key, if it leads nowhere but into the store; ValueError otherwise."""
+    if any(part in _NOT_IN_A_KEY for part in key.split("/")):
+        raise ValueError(f"not an artifact key: {key!r}")
+    return key
 
 
 def read_model(store: ArtifactStore, key: str, model: type[ModelT]) -> ModelT:

@@ -47,6 +47,13 @@ def read_manifest(directory: Path) -> Manifest:
         raise WeightsError(f"{directory}/{MANIFEST} is broken: {error}") from error
 
 
+def check_digest(manifest: Manifest, version: WeightVersion) -> None:
+    """`WeightsError` unless the manifest is this version's."""
+    digest = manifest_digest(manifest)
+    if digest != version.digest:
+        raise WeightsError(f"{version.directory} is not {version}: its manifest has digest {digest[:12]}")
+
+
 def read_canary(directory: Path) -> Canary:
     """The canary; `WeightsError` when it is missing or broken."""
     try:
@@ -58,8 +65,8 @@ def read_canary(directory: Path) -> Canary:
 def verify(directory: Path, version: WeightVersion | None = None) -> Manifest:
     """Check every file against the manifest, and the manifest against `version`; `WeightsError` names what differs."""
     manifest = read_manifest(directory)
-    if version is not None and manifest_digest(manifest) != version.digest:
-        raise WeightsError(f"{directory} is not {version}: its manifest has digest {manifest_digest(manifest)[:12]}")
+    if version is not None:
+        check_digest(manifest, version)
     if not manifest.finite:
         raise WeightsError(f"{directory} was not checked for NaN and infinity")
     for file in manifest.files:

@@ -8,7 +8,7 @@ from typing import Protocol
 from shared.contracts.weights import FileDigest, Manifest, WeightVersion
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import ArtifactStore, DirectoryStore
-from shared.store.weights.manifests import MANIFEST, manifest_digest, sha256
+from shared.store.weights.manifests import MANIFEST, check_digest, manifest_digest, read_manifest, sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,14 @@ class WeightStore(Protocol):
 
         Whoever loads it calls `verify` on it: what lies on a disk may have changed since it was put there.
         """
+        ...
+
+    def address(self, version: WeightVersion) -> str:
+        """Where people find the version: a path, or a URL."""
+        ...
+
+    def manifest(self, version: WeightVersion) -> Manifest:
+        """What the version consists of, without its files; `WeightsError` unless it is this very version's."""
         ...
 
     def begin(self, run: str, number: int, half: int | None = None) -> Candidate:
@@ -55,13 +63,23 @@ class DirectoryWeights:
         """See `WeightStore.local`."""
         return self._store.path(version.directory)
 
+    def address(self, version: WeightVersion) -> str:
+        """See `WeightStore.address`."""
+        return str(self.local(version))
+
+    def manifest(self, version: WeightVersion) -> Manifest:
+        """See `WeightStore.manifest`."""
+        manifest = read_manifest(self.local(version))
+        check_digest(manifest, version)
+        return manifest
+
     def begin(self, run: str, number: int, half: int | None = None) -> Candidate:
         """See `WeightStore.begin`.
 
         The token behind the number is one above the highest ever seen, so two trainers of the same iteration never
         write into the same directory.
         """
-        folder, name = layout.weights(run), f"{number:04d}" if half is None else f"{number:04d}.half-{half}"
+        folder, name = layout.weights(run), folder_name(number, half)
         while True:
             names = self._store.list(folder)
             tokens = [int(found.rpartition("-")[2]) for found in names if found.rpartition("-")[0] == name]
@@ -74,30 +92,44 @@ class DirectoryWeights:
             return Candidate(run, number, half, key, path)
 
     def finish(self, candidate: Candidate, *, parent: str | None, num_parameters: int) -> WeightVersion:
-        """See `WeightStore.finish`.
-
-        Files become world-readable: the policy may run under another user (transformers leaves safetensors at mode
-        0600).
-        """
-        files: list[FileDigest] = []
-        for file in sorted(candidate.path.iterdir()):
-            file.chmod(0o644)
-            files.append(FileDigest(name=file.name, size_bytes=file.stat().st_size, sha256=sha256(file)))
-        run, number, half, key = candidate.run, candidate.number, candidate.half, candidate.key
-        manifest = Manifest(
-            number=number, half=half, parent=parent, files=files, num_parameters=num_parameters, finite=True
-        )
-        self._store.create(f"{key}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
-        (candidate.path / MANIFEST).chmod(0o644)
-        return WeightVersion(run=run, number=number, half=half, digest=manifest_digest(manifest), directory=key)
+        """See `WeightStore.finish`."""
+        return write_manifest(candidate, parent=parent, num_parameters=num_parameters)
 
     def remove(self, version: WeightVersion) -> None:
         """See `WeightStore.remove`."""
         shutil.rmtree(self._store.path(version.directory))
 
 
+def folder_name(number: int, half: int | None) -> str:
+    """What a version's folder is called, before the token that makes it nobody else's."""
+    return f"{number:04d}" if half is None else f"{number:04d}.half-{half}"
+
+
+def write_manifest(candidate: Candidate, *, parent: str | None, num_parameters: int) -> WeightVersion:
+    """Make a version of a complete folder: `manifest.json`, durable, as its last file.
+
+    Files become world-readable: the policy may run under another user (transformers leaves safetensors at mode 0600).
+    """
+    files: list[FileDigest] = []
+    for file in sorted(candidate.path.iterdir()):
+        file.chmod(0o644)
+        files.append(FileDigest(name=file.name, size_bytes=file.stat().st_size, sha256=sha256(file)))
+    run, number, half = candidate.run, candidate.number, candidate.half
+    manifest = Manifest(
+        number=number, half=half, parent=parent, files=files, num_parameters=num_parameters, finite=True
+    )
+    DirectoryStore(candidate.path).create(MANIFEST, manifest.model_dump_json(indent=1).encode())
+    (candidate.path / MANIFEST).chmod(0o644)
+    return WeightVersion(run=run, number=number, half=half, digest=manifest_digest(manifest), directory=candidate.key)
+
+
 def weights_of(store: ArtifactStore) -> WeightStore:
     """The weights that are kept with these artifacts."""
     if isinstance(store, DirectoryStore):
         return DirectoryWeights(store)
+    from shared.store.artifacts.object_store import ObjectStore  # noqa: PLC0415  (obstore, where it is asked for)
+    from shared.store.weights.staging import StagedWeights  # noqa: PLC0415
+
+    if isinstance(store, ObjectStore):
+        return StagedWeights(store)
     raise TypeError(f"{type(store).__name__} keeps no weights")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.failures import UserError
-from services.cli.queue_admin import dead_letters, open_store, queue_state, retry
+from services.cli.queue_admin import dead_letters, existing_store, queue_state, retry
 from shared.contracts.records import DeadLetter
 from shared.contracts.work import WorkItem
 from shared.store.artifacts import layout
@@ -64,7 +64,7 @@ def test_a_run_that_failed_for_another_reason_is_sent_to_resume(tmp_path: Path) 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--store-dir"):
-        open_store(tmp_path / "none")
+        existing_store(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 

@@ -1,6 +1,7 @@
-"""What every artifact store promises, proved for directories and for the twin in memory."""
+"""What every artifact store promises, proved for directories, for S3 and for the twin in memory."""
 
 import multiprocessing
+import secrets
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from shared.contracts.records import Intent
 from shared.store.artifacts.memory_store import MemoryStore
+from shared.store.artifacts.object_store import ObjectStore
 from shared.store.artifacts.store import (
     ArtifactStore,
     CorruptArtifactError,
@@ -17,11 +19,17 @@ from shared.store.artifacts.store import (
     read_model,
 )
 from tests.support.racing import race
+from tests.support.s3_server import S3Server
 
 
-@pytest.fixture(params=["directory", "memory"])
+@pytest.fixture(params=["directory", "memory", pytest.param("s3", marks=pytest.mark.xdist_group("s3"))])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    return MemoryStore() if request.param == "memory" else DirectoryStore(tmp_path / "store")
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "directory":
+        return DirectoryStore(tmp_path / "store")
+    s3: S3Server = request.getfixturevalue("s3")
+    return ObjectStore(s3.url(secrets.token_hex(8)), tmp_path, 0)
 
 
 def test_what_is_created_is_read_and_never_overwritten(store: ArtifactStore) -> None:
@@ -48,7 +56,16 @@ def test_a_folder_lists_its_children_once_and_sorted(store: ArtifactStore) -> No
     assert store.list("runs") == ["a", "b", "b.json"]
     assert store.list("runs/b/pairs") == ["0", "1"]
     assert store.list("runs/c") == []
-    assert store.exists("runs/a")
+    assert store.exists("runs/a/run.json")
+
+
+def test_a_folder_of_records_whose_time_is_over_is_taken_out_as_a_whole(store: ArtifactStore) -> None:
+    for key in ("asked/one/answer", "asked/one/request", "asked/one-more/request"):
+        store.create(key, b"")
+    store.remove("asked/one")
+    store.remove("asked/never")
+    assert store.list("asked") == ["one-more"]
+    assert store.create("asked/one/request", b"again")
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "runs/../../x", "runs//x", "runs/./x", "runs/"])
