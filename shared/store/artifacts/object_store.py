@@ -132,6 +132,8 @@ class ObjectStore:
                 )
             if PurePosixPath(key).name not in self.list("checks"):
                 raise UnsuitableStoreError(f"{self.url} does not list what was just created")
+        except NotImplementedError as error:
+            raise UnsuitableStoreError(f"{self.url} has no conditional puts here: {_first_line(error)}") from error
         finally:
             self.remove(key)
 
@@ -140,9 +142,15 @@ class ObjectStore:
         """What the library raises, as what a caller of an artifact store knows."""
         try:
             yield
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             if key is None:
-                raise
+                # Nothing was named that could be missing, but the bucket.
+                raise StoreUnavailableError(self.url, _first_line(error)) from error
             raise MissingArtifactError(key) from None
         except BaseError as error:
-            raise StoreUnavailableError(self.url, str(error).split("\n", 1)[0][:300]) from error
+            raise StoreUnavailableError(self.url, _first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What the library says for a person; what follows is its own debugging."""
+    return str(error).split("\n", 1)[0][:300]
