@@ -26,10 +26,12 @@ def test_a_store_that_creates_exclusively_passes_its_check_and_keeps_nothing_of_
 
 def test_a_store_that_overwrites_is_refused(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that was made before conditional puts were: it does not know the header, and ignores it."""
-    put = obstore.put
-    monkeypatch.setattr(
-        obstore, "put", lambda *arguments, mode, **options: put(*arguments, mode="overwrite", **options)
-    )
+    put: Callable[..., object] = obstore.put
+
+    def overwriting(*arguments: object, **options: object) -> object:
+        return put(*arguments, **{**options, "mode": "overwrite"})
+
+    monkeypatch.setattr(obstore, "put", overwriting)
     with pytest.raises(UnsuitableStoreError, match="ignores conditional puts"):
         ObjectStore(s3.url(secrets.token_hex(8)), tmp_path, 0).check()
 
