@@ -4,6 +4,7 @@ import errno
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import obstore
 import pytest
@@ -26,9 +27,9 @@ def test_a_store_that_creates_exclusively_passes_its_check_and_keeps_nothing_of_
 
 def test_a_store_that_overwrites_is_refused(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that was made before conditional puts were: it does not know the header, and ignores it."""
-    put: Callable[..., object] = obstore.put
+    put: Any = obstore.put
 
-    def overwriting(*arguments: object, **options: object) -> object:
+    def overwriting(*arguments: Any, **options: Any) -> Any:
         return put(*arguments, **{**options, "mode": "overwrite"})
 
     monkeypatch.setattr(obstore, "put", overwriting)
