@@ -1,7 +1,7 @@
 """Random schedules of crash, duplicate and loss: every run ends by itself, in the same pairs.
 
-1,000 of them; `INPO_TEST_SCHEDULES=112000 make test ARGS=tests/chaos/test_simulation.py` for as many. A failing schedule
-names its seed: `Simulation(spec, seed=..., faults=FAULTS).run()` replays it.
+1,000 of them; `INPO_TEST_SCHEDULES=112000 make test ARGS=tests/chaos/test_simulation.py` for as many. A failing
+schedule names its seed: `Simulation(spec, seed=..., faults=FAULTS).run()` replays it.
 """
 
 import os
