@@ -125,6 +125,12 @@ class PreferencePair(Fact):
     rejected_win_rate: float | None = None
 
 
+class StoreIdentity(Fact):
+    """`identity.json`: which store this is. A copy of a store is the same one to whoever reads it."""
+
+    id: str
+
+
 class DeadLetter(Fact):
     """`dead/<kind>-<shard>.json`: work given up, mostly after three tries; it fails the run with this reason."""
 
