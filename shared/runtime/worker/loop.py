@@ -2,7 +2,7 @@
 
 The handler writes its artifact, durable, before it returns; only then is the item acknowledged. `Heartbeat` renews the
 lease meanwhile, so work that blocks for minutes is not given to somebody else, and ends the process at a hard deadline,
-so that work that hangs is.
+so that work that hangs is; work that holds the interpreter is ended by the watchdog, which needs none.
 
     claim ──► run ended? ──► complete
           ──► three tries? ─► dead letter (an artifact) ──► complete
@@ -148,7 +148,8 @@ class Worker:
         reasons = list(history.reasons)
         if silent > 0:
             times = "once" if silent == 1 else f"{silent} times"
-            reasons.append(f"the worker died {times} while holding it (killed, out of memory, or silent for a lease)")
+            causes = "killed, out of memory, ended at the deadline with its interpreter blocked, or silent for a lease"
+            reasons.append(f"the worker died {times} while holding it ({causes})")
         item = claim.item
         letter = DeadLetter(item=item.id, attempts=tries, reasons=reasons)
         create_model(self._store, layout.dead(item.step, item.kind, item.shard), letter)
