@@ -8,17 +8,17 @@ One stream and one consumer group a kind of work. Beside the stream: `items` (ou
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast, get_args
 
 import structlog
-from pydantic import ValidationError
 from redis.exceptions import ResponseError
 
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.store.artifacts import layout
 from shared.store.queue import scripts
+from shared.store.queue.entries import Fields, Foreign, event_of, history_of, item_of, payload_of, run_of
 from shared.store.queue.protocol import (
     MAX_TRIES,
     Claim,
@@ -38,8 +38,7 @@ NAMESPACE = "inpo"
 GROUP = "workers"
 BLOCK_S = 1.0
 EVENTS_KEPT = 10_000
-
-Fields = Mapping[str, str]
+OTHER_RELEASE_PAUSE_S = 5.0
 
 
 class RedisQueue:
@@ -68,7 +67,7 @@ class RedisQueue:
         """See `Queue.submit`."""
         keys = [self._key(item.kind, "items"), self._key(item.kind, "stream")]
         with available():
-            return bool(self._submit(keys=keys, args=[item.id, item.model_dump_json()]))
+            return bool(self._submit(keys=keys, args=[item.id, payload_of(item)]))
 
     def claim(self, kinds: Sequence[Kind], *, wait_s: float) -> Claim | None:
         """See `Queue.claim`."""
@@ -163,7 +162,9 @@ class RedisQueue:
             with available():
                 reply = self._redis.xread({self._events: after}, count=1000, block=block)
             rows = [row for _, rows in reply or [] for row in rows]
-            found = [(identity, event) for identity, fields in rows if (event := _event(identity, fields)) is not None]
+            found = [
+                (identity, event) for identity, fields in rows if (event := event_of(identity, fields)) is not None
+            ]
             if found or time.monotonic() >= deadline:
                 return found
             after = rows[-1][0] if rows else after
@@ -185,15 +186,14 @@ class RedisQueue:
         with available():
             for kind in KINDS:
                 stored = cast(dict[str, str], self._redis.hgetall(self._key(kind, "history")))
-                mine = (Attempt.model_validate_json(text) for name, text in stored.items() if name.startswith(prefix))
-                found += mine
+                found += [history_of(text) for name, text in stored.items() if name.startswith(prefix)]
         return held_up(found)
 
     def items(self, kind: Kind) -> list[tuple[WorkItem, Attempt]]:
         """See `Queue.items`."""
         with available():
             payloads = cast(dict[str, str], self._redis.hgetall(self._key(kind, "items")))
-            readable = (_item(kind, {"id": identity, "item": payloads[identity]}) for identity in sorted(payloads))
+            readable = (item_of(kind, {"id": identity, "item": payloads[identity]}) for identity in sorted(payloads))
             return [(item, self._history(kind, item.id)) for item in readable if isinstance(item, WorkItem)]
 
     def _reclaim(self, kind: Kind) -> Claim | None:
@@ -225,12 +225,18 @@ class RedisQueue:
         return self._decode(kind, *rows[0], times_delivered=1) if rows else None
 
     def _decode(self, kind: Kind, entry: str, fields: Fields, *, times_delivered: int) -> Claim | None:
-        """The entry as a claim; one that nobody can read is removed and told, so that it cannot come back for ever."""
-        item = _item(kind, fields)
+        """The entry as a claim. One that nobody can read is removed and told, so that it cannot come back for ever.
+
+        One of another release is left to that release's workers.
+        """
+        item = item_of(kind, fields)
         if isinstance(item, WorkItem):
             history = self._history(kind, item.id)
             number = history.number - 1 + times_delivered
             return Claim(item, entry, history.model_copy(update={"number": number}))
+        if isinstance(item, Foreign):
+            self._leave(kind, entry, item)
+            return None
         log.error("item_undecodable", kind=kind, entry=entry, error=item)
         identity = fields.get("id", "")
         self._redis.xack(self._key(kind, "stream"), GROUP, entry)
@@ -238,13 +244,21 @@ class RedisQueue:
         for name in ("items", "history"):
             self._redis.hdel(self._key(kind, name), identity)
         data = {"item": identity, "entry": entry, "kind": kind, "error": item}
-        self.publish(Event(type="item_undecodable", run=_run_of(identity), data=data))
+        self.publish(Event(type="item_undecodable", run=run_of(identity), data=data))
         return None
+
+    def _leave(self, kind: Kind, entry: str, item: Foreign) -> None:
+        """Hand an item back for whoever understands it; no try is counted, and its run says for whom it waits."""
+        history = deferred(self._history(kind, item.id), item.reason, Wait(), self._now_s())
+        log.warning("item_of_another_release", kind=kind, reason=item.reason)
+        self._put_back(kind, entry, item.id, history, delay_s=OTHER_RELEASE_PAUSE_S)
+        if worth_telling(history):
+            data = {"item": item.id, "reason": item.reason, "delay_s": OTHER_RELEASE_PAUSE_S, "counted": False}
+            self.publish(Event(type="item_deferred", run=run_of(item.id), data=data))
 
     def _history(self, kind: Kind, identity: str) -> Attempt:
         """What is stored has `number` one above the counted tries."""
-        stored = self._redis.hget(self._key(kind, "history"), identity)
-        history = Attempt(number=1) if stored is None else Attempt.model_validate_json(stored)
+        history = history_of(self._redis.hget(self._key(kind, "history"), identity))
         if history.waiting_since_s is None:
             return history
         return history.model_copy(update={"waited_s": max(0.0, self._now_s() - history.waiting_since_s)})
@@ -254,10 +268,15 @@ class RedisQueue:
         return seconds + microseconds / 1e6
 
     def _return(self, claim: Claim, history: Attempt, *, tries: int, delay_s: float, keep: bool = False) -> bool:
-        kind = claim.item.kind
-        stored = history.model_copy(update={"number": tries + 1}).model_dump_json()
+        stored = history.model_copy(update={"number": tries + 1})
+        return self._put_back(claim.item.kind, claim.entry, claim.item.id, stored, delay_s=delay_s, keep=keep)
+
+    def _put_back(
+        self, kind: Kind, entry: str, identity: str, history: Attempt, *, delay_s: float, keep: bool = False
+    ) -> bool:
+        """Store the history, whose `number` is that of the next try, and the item for later unless `keep`."""
         keys = [self._key(kind, "stream"), self._key(kind, "delayed"), self._key(kind, "history")]
-        args = [*self._held(claim), claim.item.id, stored, int(delay_s * 1000), int(keep)]
+        args = [entry, self._consumer, identity, history.model_dump_json(), int(delay_s * 1000), int(keep)]
         with available():
             return bool(self._with_group(kind, lambda: self._hand_back(keys=keys, args=args)))
 
@@ -294,29 +313,6 @@ class RedisQueue:
             # The group exists already where another worker was faster.
             self._group(keys=[self._key(kind, "stream")])
             return call()
-
-
-def _item(kind: Kind, fields: Fields) -> WorkItem | str:
-    """The item of a stream entry, or what is wrong with the entry."""
-    try:
-        item = WorkItem.model_validate_json(fields["item"])
-    except (ValidationError, KeyError) as error:
-        return str(error)
-    if item.kind != kind or item.id != fields.get("id") or not item.step.startswith(f"{layout.run(item.run)}/"):
-        return f"kind, id or step do not belong together: {fields}"
-    return item
-
-
-def _run_of(identity: str) -> str:
-    return identity.split("/")[1] if identity.startswith("runs/") else ""
-
-
-def _event(identity: str, fields: Fields) -> Event | None:
-    try:
-        return Event.model_validate_json(fields["event"])
-    except (ValidationError, KeyError) as error:
-        log.error("event_undecodable", event_id=identity, error=str(error))
-        return None
 
 
 def _event_id(text: str) -> str:
