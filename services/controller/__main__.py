@@ -10,6 +10,7 @@ from services.controller.settings import ControllerSettings
 from shared.runtime.http.app import serve
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
+from shared.store.artifacts.identity import namespace_of
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.redis_queue import RedisQueue
 
@@ -20,8 +21,11 @@ def main() -> None:
     configure_logging("controller", settings.log_level)
     store = DirectoryStore(settings.store_dir)
 
+    namespace = namespace_of(store, settings.queue_namespace)
+
     def queue(role: str) -> RedisQueue:
-        return RedisQueue(settings.redis_url, consumer=f"controller-{role}", lease_s=settings.lease_s)
+        consumer = f"controller-{role}"
+        return RedisQueue(settings.redis_url, consumer=consumer, lease_s=settings.lease_s, namespace=namespace)
 
     sys.setswitchinterval(SWITCH_S)
     loop = ReconcileLoop(RunRepository(store), queue("loop"))

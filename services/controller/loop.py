@@ -16,6 +16,7 @@ from services.controller.reconciling.actions import perform
 from services.controller.reconciling.reconciler import Action, Fail, next_actions
 from services.controller.runs.repository import RunRepository
 from shared.contracts.rest.runs import RunRecord
+from shared.store.artifacts.store import NewerArtifactError
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,8 @@ class ReconcileLoop:
             self._rest_after(began)
             for action in actions:
                 perform(self.repository.store, self._queue, record, action)
+        except NewerArtifactError:
+            raise  # nothing is broken: whoever wrote it goes on with it
         except (ValueError, ArithmeticError) as error:
             # What is stored is broken and stays so: this run fails with the reason, the others go on.
             log.exception("run_broken", run=record.id)

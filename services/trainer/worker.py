@@ -19,13 +19,14 @@ from services.trainer.step_runner import StepRunner, Summary, scored, summary
 from services.trainer.weights.importing import import_model
 from services.trainer.weights.models import Policies
 from services.trainer.weights.publishing import announce
-from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
+from shared.contracts.plans import BasePlan, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import PublishedWeights
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.device_lock import DeviceLock
 from shared.runtime.telemetry import span
 from shared.store.artifacts import layout
+from shared.store.artifacts.plans import read_plan
 from shared.store.artifacts.store import DirectoryStore, read_model
 
 
@@ -64,7 +65,7 @@ class TrainHandler:
 
     def __call__(self, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
         """What the live events show of the step's result."""
-        plan = PLAN.validate_json(self._store.read(layout.plan(item.step)))
+        plan = read_plan(self._store, item.step)
         if isinstance(plan, EvaluationPlan):
             if self._store.exists(layout.scores(item.step)):
                 return scored(self._store, item, adopted=True)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.contracts.base import Fact
+from shared.contracts.base import Fact, Signed
 from shared.contracts.weights import Precision, WeightVersion
 
 FinishReason = Literal["stop", "length"]
@@ -125,6 +125,12 @@ class PreferencePair(Fact):
     rejected_win_rate: float | None = None
 
 
+class StoreIdentity(Signed):
+    """`identity.json`: which store this is. A copy of a store is the same one to whoever reads it."""
+
+    id: str
+
+
 class DeadLetter(Fact):
     """`dead/<kind>-<shard>.json`: work given up, mostly after three tries; it fails the run with this reason."""
 
@@ -133,7 +139,7 @@ class DeadLetter(Fact):
     reasons: list[str]
 
 
-class PublishedWeights(Fact):
+class PublishedWeights(Signed):
     """`weights.json` of a base or half-step: the weights that it made, chosen once, and what training measured."""
 
     version: WeightVersion
@@ -206,7 +212,7 @@ class EvaluationResult(Fact):
     samples: list[Sample] = Field(default_factory=list[Sample])
 
 
-class Commit(Fact):
+class Commit(Signed):
     """`commit.json`: an iteration happened, once. Names its weights, records its artifacts' digests."""
 
     iteration: int

@@ -16,6 +16,12 @@ class Settings(BaseSettings):
 
     store_dir: Path = Field(default=Path(".inpo/store"), description="Directory of the artifact store.")
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Where the queue lives.")
+    queue_namespace: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="What every key of this system begins with in Redis, the same for all its services. By default a "
+        "name after the artifact store, so that systems with stores of their own may share a database.",
+    )
     lease_s: float = Field(
         default=30.0, ge=0.5, description="Work of a worker that fell silent for this long is given to another one."
     )

@@ -6,14 +6,12 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ResponseError
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from shared.store.queue.protocol import QueueUnavailableError
 
 SOCKET_TIMEOUT_S = 10.0
-# Redis is up and refuses: its disk is full, its memory is full, or it is a replica that waits to be promoted.
-REFUSALS = ("MISCONF", "OOM", "READONLY", "MASTERDOWN", "LOADING")
 
 
 def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Any:
@@ -31,15 +29,22 @@ def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Any:
 
 @contextmanager
 def available() -> Generator[None]:
-    """`QueueUnavailableError` when what is called inside finds Redis lost or refusing."""
+    """`QueueUnavailableError`, in Redis' own words, when what is called inside finds Redis lost or refusing.
+
+    Every refusal is one: full, busy, loading, a replica, without its group or its password, or of a version that lacks
+    a command. None of them is about the work that was asked for, and all of them may pass.
+    """
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, BusyLoadingError) as error:
-        raise QueueUnavailableError(str(error)) from error
-    except ResponseError as error:
-        if any(word in str(error) for word in REFUSALS):
-            raise QueueUnavailableError(str(error)) from error
-        raise
+    except (redis.ConnectionError, redis.TimeoutError, ResponseError) as error:
+        raise QueueUnavailableError(_in_its_words(error)) from error
+
+
+def _in_its_words(error: redis.RedisError) -> str:
+    """The client takes the code off a reply that it knows; people search for the code."""
+    code = getattr(error, "status_code", None)
+    text = str(error)
+    return f"{code} {text}" if code and code != "ERR" and not text.startswith(code) else text
 
 
 def server_version(url: str, *, timeout_s: float) -> str:
@@ -48,7 +53,5 @@ def server_version(url: str, *, timeout_s: float) -> str:
     try:
         with available():
             return str(client.info("server")["redis_version"])
-    except ResponseError as error:
-        raise QueueUnavailableError(str(error)) from error
     finally:
         client.close()

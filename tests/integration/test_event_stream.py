@@ -17,7 +17,7 @@ from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.contracts.work import Event
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.queue.redis_queue import EVENTS, RedisQueue
+from shared.store.queue.redis_queue import NAMESPACE, RedisQueue
 from tests.support.published import a_stored_run
 from tests.support.served import served
 
@@ -112,7 +112,7 @@ def test_an_id_whose_followers_are_no_longer_all_kept_is_answered_by_a_gap_and_t
         system.publish(1, 10)
         first = system.read(url, 1, "0")[0][0]
         with redis.Redis.from_url(system.redis_url) as client:
-            client.xtrim(EVENTS, maxlen=6, approximate=False)
+            client.xtrim(f"{NAMESPACE}:events", maxlen=6, approximate=False)
         seen = system.read(url, 4, first)
         identity, event, data = seen[0]
         assert (identity, event) == (None, "gap")

@@ -14,6 +14,7 @@ import pytest
 from services.cli.launcher.redis_server import free_port
 from services.cli.launcher.up import RunningSystem, running_system
 from shared.contracts.records import Rollout, Verdict
+from shared.store.artifacts.identity import namespace_of
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.artifacts.tables import read_table
 from shared.store.queue.redis_queue import RedisQueue
@@ -78,7 +79,8 @@ def check_labels(store: DirectoryStore, run: str) -> int:
 
 def check_history(system: RunningSystem, run: str) -> None:
     """The outage was waited for, and no item was counted as tried or failed."""
-    queue = RedisQueue(system.redis_url, consumer="test", lease_s=30.0)
+    namespace = namespace_of(DirectoryStore(system.store_dir), None)
+    queue = RedisQueue(system.redis_url, consumer="test", lease_s=30.0, namespace=namespace)
     events = [event for _, event in queue.events("0", wait_s=0.0) if event.run == run]
     kinds = Counter(event.type for event in events)
     assert kinds["item_retried"] == kinds["item_dead"] == 0

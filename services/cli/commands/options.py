@@ -44,6 +44,14 @@ RedisUrl = Annotated[
         help="Redis of the queue; by default that of the system in --state-dir (`up`: one of its own).",
     ),
 ]
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--queue-namespace",
+        envvar="INPO_QUEUE_NAMESPACE",
+        help="What the system's keys in Redis begin with; by default named after its artifact store.",
+    ),
+]
 STATE_DIR = Path(".inpo")
 
 

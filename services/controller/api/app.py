@@ -41,7 +41,7 @@ def controller_app(
 
     def ready() -> dict[str, str | None]:
         try:
-            queue.depths()
+            queue.check()
             redis = None
         except QueueUnavailableError as error:
             redis = str(error)

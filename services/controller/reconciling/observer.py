@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 from services.controller.reconciling.plan_building import num_half_steps
 from services.controller.reconciling.reconciler import Evaluation, Observed, Step
-from shared.contracts.plans import PLAN
 from shared.contracts.records import Commit, DeadLetter, Intent, PublishedWeights, Verdict
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Kind, item_id
 from shared.store.artifacts import layout
+from shared.store.artifacts.plans import read_plan
 from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, read_model
 from shared.store.artifacts.tables import decode, num_missing
 
@@ -175,7 +175,7 @@ def half_step_weights(store: ArtifactStore, run: str, iteration: int, half: int)
 
 def _read_plan(store: ArtifactStore, key: str) -> _Planned | None:
     try:
-        plan = PLAN.validate_json(store.read(layout.plan(key)))
+        plan = read_plan(store, key)
     except MissingArtifactError:
         return None
     if plan.type == "base" or (plan.type == "half_step" and plan.same_pairs_as is not None):

@@ -19,6 +19,7 @@ def with_waiting(view: ViewT, queue: Queue) -> ViewT:
     if view.state != "running":
         return view
     try:
+        queue.check()
         held_up = queue.waiting(view.id)
     except QueueUnavailableError as error:
         reason = f"waiting for Redis: {error}"

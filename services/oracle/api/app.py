@@ -14,6 +14,7 @@ from shared.contracts.rest.judging import JudgeIdentity, JudgmentRequest, Judgme
 from shared.contracts.rest.problems import FieldError
 from shared.runtime.http.app import ProblemError, Readiness, create_app
 from shared.runtime.http.openapi import refusals
+from shared.runtime.worker.watchdog import WATCHDOG
 
 _REFUSALS = refusals(
     {
@@ -44,7 +45,9 @@ def oracle_app(
         if request.judge_revision not in (None, identity.revision):
             detail = f"judge_revision is {request.judge_revision}, this judge is at {identity.revision}"
             raise ProblemError(409, "Judge changed", detail)
-        return JudgmentResponse(judge=identity, results=judged(request, judge))
+        # A rule that never gives the interpreter away would hold up everybody, and the health checks, for ever.
+        with WATCHDOG.within(request.deadline_s + settings.deadline_s):
+            return JudgmentResponse(judge=identity, results=judged(request, judge))
 
     def loaded() -> list[JudgeIdentity]:
         """The judges that are loaded now."""

@@ -67,8 +67,8 @@ def _work(assignment: Assignment) -> dict[str, object]:
     os.environ["DS_ACCELERATOR"] = device.type
     from services.trainer.processes.rank_runner import make_runner  # noqa: PLC0415  (slow)
     from services.trainer.ranks import Ranks  # noqa: PLC0415
-    from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan  # noqa: PLC0415
-    from shared.store.artifacts import layout  # noqa: PLC0415
+    from shared.contracts.plans import EvaluationPlan, HalfStepPlan  # noqa: PLC0415
+    from shared.store.artifacts.plans import read_plan  # noqa: PLC0415
     from shared.store.artifacts.store import DirectoryStore  # noqa: PLC0415
 
     # Both backends on GPUs: figures are summed in host memory, tensors on the devices. We initialise, and DeepSpeed
@@ -77,7 +77,7 @@ def _work(assignment: Assignment) -> dict[str, object]:
     ranks = Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
     store = DirectoryStore(settings.store_dir)
     runner = make_runner(store, settings, ranks, device)
-    plan = PLAN.validate_json(store.read(layout.plan(assignment.item.step)))
+    plan = read_plan(store, assignment.item.step)
     if isinstance(plan, EvaluationPlan):
         summary = runner.score(assignment.item, plan)
     else:

@@ -2,7 +2,7 @@
 
 The handler writes its artifact, durable, before it returns; only then is the item acknowledged. `Heartbeat` renews the
 lease meanwhile, so work that blocks for minutes is not given to somebody else, and ends the process at a hard deadline,
-so that work that hangs is.
+so that work that hangs is; work that holds the interpreter is ended by the watchdog, which needs none.
 
     claim ──► run ended? ──► complete
           ──► three tries? ─► dead letter (an artifact) ──► complete
@@ -26,7 +26,7 @@ from shared.contracts.records import DeadLetter, Intent
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.runtime.worker.heartbeat import EXIT_DEADLINE, Heartbeat, Limits, patiently
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, create_model, read_model
+from shared.store.artifacts.store import ArtifactStore, NewerArtifactError, create_model, read_model
 from shared.store.queue.protocol import MAX_TRIES, Claim, Queue, QueueUnavailableError, Wait, told
 
 __all__ = ["EXIT_DEADLINE", "GiveUp", "Handler", "Limits", "RetryLater", "Worker", "run_ended"]
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 CLAIM_WAIT_S = 1.0
 FULL_DISK_PAUSE_S = 30.0
 QUEUE_PAUSE_S = 5.0
+OTHER_RELEASE_PAUSE_S = 10.0
 MAX_REASON_CHARS = 2000
 
 _deferred = Counter("inpo_items_deferred", "Items handed back for later.", ["kind", "cause"])
@@ -148,7 +149,8 @@ class Worker:
         reasons = list(history.reasons)
         if silent > 0:
             times = "once" if silent == 1 else f"{silent} times"
-            reasons.append(f"the worker died {times} while holding it (killed, out of memory, or silent for a lease)")
+            causes = "killed, out of memory, ended at the deadline with its interpreter blocked, or silent for a lease"
+            reasons.append(f"the worker died {times} while holding it ({causes})")
         item = claim.item
         letter = DeadLetter(item=item.id, attempts=tries, reasons=reasons)
         create_model(self._store, layout.dead(item.step, item.kind, item.shard), letter)
@@ -171,11 +173,13 @@ def run_ended(store: ArtifactStore, run: str) -> bool:
 
 
 def _retry_later(error: Exception) -> RetryLater | None:
-    """The handler's own wish, a lost Redis or a full disk: no work is to blame for those, and they pass."""
+    """The handler's own wish, a lost Redis, a full disk, another release's artifact: no work is to blame, they pass."""
     if isinstance(error, RetryLater):
         return error
     if isinstance(error, QueueUnavailableError):
         return RetryLater(QUEUE_PAUSE_S, f"Redis cannot be reached: {error}")
+    if isinstance(error, NewerArtifactError):
+        return RetryLater(OTHER_RELEASE_PAUSE_S, f"waiting for a worker of another release: {error}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RetryLater(FULL_DISK_PAUSE_S, str(error))
     return None

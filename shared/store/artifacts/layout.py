@@ -19,6 +19,7 @@ runs/<run>/weights/0003.half-1-<token>/               the same for what half-ste
 runs/<run>/weights/0003-<token>/                      Hugging Face directory, canary.json, manifest.json last
 runs/<run>/scratch/…                                  checkpoints inside an iteration; the only mutable thing
 promotions/0004.json                                  Promotion
+identity.json                                         StoreIdentity
 idempotency/<digest>/…                                see `shared.store.artifacts.requests`; forgotten after two days
 ```
 """

@@ -12,6 +12,8 @@ from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from shared.store.artifacts.versions import VERSION, WRITTEN_BY, of_another_release
+
 _NOT_IN_A_KEY = frozenset({"", ".", ".."})
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -23,6 +25,10 @@ class MissingArtifactError(LookupError):
 
 class CorruptArtifactError(ValueError):
     """The object under the key is not what its schema says. It is never repaired silently."""
+
+
+class NewerArtifactError(CorruptArtifactError):
+    """The object is another release's, who understands it. It is left as it is, and waited for; nothing is broken."""
 
 
 class ArtifactStore(Protocol):
@@ -115,15 +121,27 @@ class DirectoryStore:
 
 
 def read_model(store: ArtifactStore, key: str, model: type[ModelT]) -> ModelT:
-    """A JSON artifact as a validated model; `CorruptArtifactError` names the key when it does not validate."""
+    """A JSON artifact as a validated model; `CorruptArtifactError` names the key when it does not validate.
+
+    It is a `NewerArtifactError` where another release wrote what is not understood here.
+    """
+    data = store.read(key)
     try:
-        return model.model_validate_json(store.read(key))
+        return model.model_validate_json(data)
     except ValidationError as error:
-        raise CorruptArtifactError(f"{key}: {error}") from error
+        raise unreadable(key, data, error) from error
+
+
+def unreadable(key: str, data: bytes, error: ValidationError) -> CorruptArtifactError:
+    """What to raise for JSON under a key that does not validate."""
+    reason = of_another_release(data, error)
+    return CorruptArtifactError(f"{key}: {error}") if reason is None else NewerArtifactError(f"{key} {reason}")
 
 
 def create_model(store: ArtifactStore, key: str, value: BaseModel) -> bool:
-    """Store a model as JSON under a free key; False when the key is taken."""
+    """Store a model as JSON under a free key; False when the key is taken. A `Signed` one says who wrote it."""
+    if WRITTEN_BY in type(value).model_fields:
+        value = value.model_copy(update={WRITTEN_BY: VERSION})
     return store.create(key, value.model_dump_json(indent=1).encode() + b"\n")
 
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from shared.contracts.records import CrossComparison, PreferencePair, Prompt, Rollout, Skipped, Verdict
-from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError
+from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError, NewerArtifactError
+from shared.store.artifacts.versions import VERSION
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
@@ -174,5 +175,9 @@ def _opened(record_type: type[BaseModel], data: bytes, key: str) -> Any:
 
 
 def _check_schema(record_type: type[BaseModel], schema: Any, key: str) -> None:
-    if not schema.equals(SCHEMAS[record_type]):
+    known = SCHEMAS[record_type]
+    if new := sorted(set(schema.names) - set(known.names)):
+        columns = ", ".join(new)
+        raise NewerArtifactError(f"{key} was written by another release, this is INPO {VERSION}; unknown: {columns}")
+    if not schema.equals(known):
         raise CorruptArtifactError(f"{key}: schema is not that of {record_type.__name__}")

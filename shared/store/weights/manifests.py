@@ -14,6 +14,8 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from shared.contracts.weights import Canary, Manifest, WeightVersion
+from shared.store.artifacts.store import NewerArtifactError
+from shared.store.artifacts.versions import of_another_release
 
 MANIFEST = "manifest.json"
 CANARY = "canary.json"
@@ -38,12 +40,19 @@ def manifest_digest(manifest: Manifest) -> str:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest; `WeightsError` when the directory is missing, unfinished or its manifest is broken."""
+    """The manifest; `WeightsError` when the directory is missing, unfinished or its manifest is broken.
+
+    `NewerArtifactError` where another release wrote what is not understood here.
+    """
     try:
-        return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+        data = (directory / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise WeightsError(f"{directory} has no {MANIFEST}: publishing did not finish") from None
+    try:
+        return Manifest.model_validate_json(data)
     except ValidationError as error:
+        if reason := of_another_release(data, error):
+            raise NewerArtifactError(f"{directory}/{MANIFEST} {reason}") from error
         raise WeightsError(f"{directory}/{MANIFEST} is broken: {error}") from error
 
 

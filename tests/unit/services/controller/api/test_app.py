@@ -205,7 +205,7 @@ def test_a_run_whose_artifacts_are_broken_fails_with_the_reason_and_the_next_one
     loop.reconcile()
     broken = _call(app, "GET", "/v1/runs").json()["runs"][1]
     assert (broken["id"], broken["state"]) == (first, "failed")
-    assert "ValidationError" in broken["reason"]
+    assert "CorruptArtifactError" in broken["reason"]
     assert _call(app, "GET", f"/v1/runs/{second}").json()["state"] == "running"
 
 

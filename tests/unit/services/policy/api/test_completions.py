@@ -78,6 +78,14 @@ def test_before_anything_is_promoted_the_answer_says_how_to_promote(service: Ser
     assert service.engine.swaps == []
 
 
+def test_a_prompt_of_more_bytes_than_the_context_can_have_is_refused_before_it_is_tokenised(service: Service) -> None:
+    """2^13 tokens of 64 bytes, where the model does not say how many it can attend to."""
+    service.promote(1)
+    response = service.ask(prompt="x" * (64 * 2**13 + 1), max_tokens=4)
+    assert response.status_code == 422
+    assert "prompt 0 is over-long: 524289 bytes" in response.json()["detail"]
+
+
 def test_the_promoted_version_answers_and_is_named(service: Service) -> None:
     service.promote(1)
     response = service.ask(prompt="once", max_tokens=4)

@@ -13,7 +13,7 @@ from shared.contracts.work import Attempt, Event, WorkItem
 from shared.runtime.worker.loop import EXIT_DEADLINE, GiveUp, Handler, Limits, RetryLater, Worker
 from shared.store.artifacts import layout
 from shared.store.artifacts.memory_store import MemoryStore
-from shared.store.artifacts.store import create_model, read_model
+from shared.store.artifacts.store import NewerArtifactError, create_model, read_model
 from shared.store.queue.protocol import Claim, QueueUnavailableError
 from tests.support.unreliable_queue import UnreliableQueue
 from tests.support.work import RUN, STEP, work_item
@@ -134,6 +134,7 @@ def test_a_dead_letter_names_failures_and_deaths() -> None:
         RetryLater(5.0, "judge down"),
         OSError(errno.ENOSPC, "disk full"),
         QueueUnavailableError("connection refused"),
+        NewerArtifactError("plan.json was written by INPO 9.1.0"),
     ],
 )
 def test_what_something_outside_is_to_blame_for_counts_no_try(error: Exception) -> None:
