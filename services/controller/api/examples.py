@@ -17,7 +17,7 @@ from shared.contracts.rest.runs import (
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import PromotedWeights, Promotion, WeightVersion
 
-RUN = "stories-20260301-120000-1a2b"
+RUN = "stories-20260301-120000-5f3a9c0d2b7e4a61c8d0f2b4a6e8135c"
 
 SPEC: dict[str, Any] = {
     "name": "stories",

@@ -5,12 +5,13 @@ from functools import lru_cache
 from typing import TypeVar
 
 from services.controller.measuring.skipped import skipped_of
+from services.controller.reconciling.faults import is_broken
 from services.controller.reconciling.observer import committed_version, num_committed
 from shared.contracts.records import Commit, EvaluationResult, Skipped
 from shared.contracts.rest.runs import IterationList, IterationView
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError, MissingArtifactError, read_model
+from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, read_model
 
 T = TypeVar("T")
 
@@ -46,17 +47,18 @@ class Iterations:
     def half_steps(self, run: str, iteration: int) -> list[str]:
         """Keys of the half-steps that are planned so far."""
         folder = layout.iteration(run, iteration)
-        return [f"{folder}/{name}" for name in self._store.list(folder) if name.startswith("half-")]
+        numbers = {name.removeprefix("half-") for name in self._store.list(folder) if name.startswith("half-")}
+        return [f"{folder}/half-{number}" for number in layout.in_order(numbers)]
 
     def _row(self, run: str, number: int, *, digests: bool) -> tuple[IterationView, list[Skipped]]:
         """The row and what was left out; of what cannot be read, the reason."""
         problems: list[str] = []
         read = self._read_commit if digests else self._lean_commit
-        commit = _or_problem(problems, lambda: read(run, number)) if number else None
+        commit = or_problem(problems, lambda: read(run, number)) if number else None
         # The commit counts what was left out: where that is nothing, no shard is read.
         dropped = commit is not None and commit.dropped
-        skipped = _or_problem(problems, lambda: self._skipped(run, number)) if dropped else None
-        evaluation = _or_problem(problems, lambda: self.evaluation(run, number))
+        skipped = or_problem(problems, lambda: self._skipped(run, number)) if dropped else None
+        evaluation = or_problem(problems, lambda: self.evaluation(run, number))
         problem = "; ".join(problems) or None
         return IterationView(iteration=number, commit=commit, evaluation=evaluation, problem=problem), skipped or []
 
@@ -70,11 +72,14 @@ class Iterations:
         return skipped_of(self._store, self.half_steps(run, iteration))
 
 
-def _or_problem(problems: list[str], read: Callable[[], T]) -> T | None:
+def or_problem(problems: list[str], read: Callable[[], T]) -> T | None:
+    """What `read` finds; None, and a sentence more in `problems`, where that is missing or torn."""
     try:
         return read()
     except MissingArtifactError as error:
         problems.append(f"{error} is gone")
-    except CorruptArtifactError as error:
+    except Exception as error:
+        if not is_broken(error):
+            raise
         problems.append(str(error))
     return None

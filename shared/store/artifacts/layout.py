@@ -18,13 +18,27 @@ runs/<run>/evaluations/0003/…                         step: plan, rollouts, ju
 runs/<run>/weights/0003.half-1-<token>/               the same for what half-step 1 made on the way to version 3
 runs/<run>/weights/0003-<token>/                      Hugging Face directory, canary.json, manifest.json last
 runs/<run>/scratch/…                                  checkpoints inside an iteration; the only mutable thing
-promotions/0004.json                                  Promotion
+promotions/0004.json                                  Promotion; numbers are read as numbers, 9999 before 10000
 idempotency/<digest>/…                                see `shared.store.artifacts.requests`; forgotten after two days
 ```
 """
 
+from collections.abc import Iterable
+
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.work import Kind
+
+
+def number_of(name: str) -> int | None:
+    """The number of a numbered object's name, None for a name that has none."""
+    stem = name.partition(".")[0]
+    return int(stem) if stem.isascii() and stem.isdecimal() else None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The names of numbered objects by their numbers, 9999 before 10000; without those that have no number."""
+    numbered = [(number, name) for name in names if (number := number_of(name)) is not None]
+    return [name for _, name in sorted(numbered)]
 
 
 def run(run_id: str) -> str:

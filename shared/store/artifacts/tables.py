@@ -139,7 +139,10 @@ def distinct_values(store: ArtifactStore, key: str, record_type: type[BaseModel]
 
 def num_rows(store: ArtifactStore, key: str) -> int:
     """How many records the table under a key holds."""
-    return pq.read_metadata(io.BytesIO(store.read(key))).num_rows
+    try:
+        return pq.read_metadata(io.BytesIO(store.read(key))).num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
 
 
 def num_missing(record_type: type[BaseModel], column: str, data: bytes, key: str = "table") -> tuple[int, int]:

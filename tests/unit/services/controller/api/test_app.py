@@ -181,11 +181,17 @@ def test_what_does_not_exist_is_a_404_problem(app: FastAPI) -> None:
 
 def test_pairs_and_iterations_of_a_fresh_run_are_empty_but_there(app: FastAPI, tmp_path: Path) -> None:
     run = _create(app, a_spec_body(tmp_path))["id"]
-    assert _call(app, "GET", f"/v1/runs/{run}/pairs").json() == {"iteration": 1, "total": 0, "offset": 0, "pairs": []}
+    assert _call(app, "GET", f"/v1/runs/{run}/pairs").json() == {
+        "iteration": 1,
+        "total": 0,
+        "offset": 0,
+        "pairs": [],
+        "problem": None,
+    }
     assert _call(app, "GET", f"/v1/runs/{run}/iterations").json()["iterations"] == [
         {"iteration": 0, "commit": None, "evaluation": None, "problem": None}
     ]
-    assert _call(app, "GET", "/v1/weights").json() == {"weights": []}
+    assert _call(app, "GET", "/v1/weights").json() == {"weights": [], "damaged": []}
     assert _call(app, "GET", f"/v1/runs/{run}/pairs?iteration=0").status_code == 422
 
 
@@ -205,7 +211,7 @@ def test_a_run_whose_artifacts_are_broken_fails_with_the_reason_and_the_next_one
     loop.reconcile()
     broken = _call(app, "GET", "/v1/runs").json()["runs"][1]
     assert (broken["id"], broken["state"]) == (first, "failed")
-    assert "ValidationError" in broken["reason"]
+    assert f"CorruptArtifactError: {layout.plan(layout.base(first))}" in broken["reason"]
     assert _call(app, "GET", f"/v1/runs/{second}").json()["state"] == "running"
 
 
@@ -214,8 +220,11 @@ def test_a_run_record_that_cannot_be_read_hides_no_other_run(app: FastAPI, loop:
     broken.parent.mkdir(parents=True)
     broken.write_text("{")
     run = _create(app, a_spec_body(tmp_path))["id"]
-    assert [view["id"] for view in _call(app, "GET", "/v1/runs").json()["runs"]] == [run]
-    assert _call(app, "GET", "/v1/runs/broken-run").status_code == 404
+    states = {view["id"]: view["state"] for view in _call(app, "GET", "/v1/runs").json()["runs"]}
+    assert states == {run: "running", "broken-run": "unreadable"}
+    broken_run = _call(app, "GET", "/v1/runs/broken-run").json()
+    assert (broken_run["spec"], layout.run_record("broken-run") in broken_run["reason"]) == (None, True)
+    assert _call(app, "POST", "/v1/runs/broken-run:cancel").status_code == 409
     assert loop.reconcile() == 1
 
 
