@@ -24,7 +24,7 @@ def main() -> None:
         return RedisQueue(settings.redis_url, consumer=f"controller-{role}", lease_s=settings.lease_s)
 
     sys.setswitchinterval(SWITCH_S)
-    loop = ReconcileLoop(RunRepository(store), queue("loop"))
+    loop = ReconcileLoop(RunRepository(store, settings.prompt_limits), queue("loop"))
     stop = stop_on_signals()
     thread = threading.Thread(target=loop.run, args=(stop,), name="reconciler", daemon=True)
     thread.start()

@@ -17,7 +17,7 @@ from services.controller.runs.repository import NotNowError, RunRepository, Unkn
 from services.controller.settings import ControllerSettings
 from shared.contracts.records import Intent
 from shared.contracts.rest.problems import FieldError
-from shared.contracts.rest.runs import IterationList, PairPage, RunDetail, RunList
+from shared.contracts.rest.runs import IterationList, PairPage, RunDetail, RunList, SkippedPage
 from shared.contracts.spec import RunSpec
 from shared.contracts.work import Event
 from shared.runtime.http.app import ProblemError, create_app
@@ -153,6 +153,21 @@ def _contents(repository: RunRepository) -> APIRouter:
         `next` of a page is `offset` of the one that follows it.
         """
         return repository.iterations(_known(repository, run_id), offset, limit, digests=digests)
+
+    @router.get(
+        "/runs/{run_id}/skipped", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.SKIPPED)
+    )
+    def get_skipped(
+        run_id: RunId,
+        iteration: Annotated[int | None, Query(ge=1, le=9999)] = None,
+        offset: Annotated[int, Query(ge=0, lt=2**53)] = 0,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    ) -> SkippedPage:
+        """What was left out, with the reasons, a page at a time.
+
+        Rows of the prompt sets, at creation; of an `iteration` its prompts and pairs.
+        """
+        return repository.skipped(_known(repository, run_id), iteration, offset, limit)
 
     @router.get(
         "/runs/{run_id}/pairs", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.PAIRS)

@@ -1,6 +1,7 @@
 """Performing the reconciler's actions: each creates an artifact exclusively or asks the queue, so twice is once."""
 
 from services.controller.measuring import evaluating
+from services.controller.prompts.listed import ListedPrompt
 from services.controller.reconciling import plan_building
 from services.controller.reconciling.committing import commit
 from services.controller.reconciling.observer import committed_version, half_step_weights
@@ -29,7 +30,7 @@ from shared.store.artifacts.store import (
     create_model,
     read_model,
 )
-from shared.store.artifacts.tables import read_table
+from shared.store.artifacts.tables import read_columns
 from shared.store.queue.protocol import Queue
 
 
@@ -113,5 +114,7 @@ class _Weights:
         return version
 
 
-def _prompts(store: ArtifactStore, run: str) -> list[Prompt]:
-    return read_table(store, layout.prompts(run), Prompt)
+def _prompts(store: ArtifactStore, run: str) -> list[ListedPrompt]:
+    """Without their texts, which no plan holds."""
+    rows = read_columns(store, layout.prompts(run), Prompt, ("prompt_id", "split", "set"))
+    return [ListedPrompt(*row) for row in rows]

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import islice
 from typing import TypeVar
 
 from services.controller.measuring.skipped import skipped_of
+from services.controller.prompts.spool import SHOWN
 from services.controller.reconciling.faults import is_broken
 from services.controller.reconciling.observer import committed_version, num_committed
 from shared.contracts.records import Commit, EvaluationResult, Skipped
-from shared.contracts.rest.runs import IterationList, IterationView
+from shared.contracts.rest.runs import IterationList, IterationView, SkippedPage
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, read_model
@@ -31,9 +33,19 @@ class Iterations:
         following = offset + limit
         return IterationList(
             iterations=[row for row, _ in rows],
-            skipped=[item for _, skipped in rows for item in skipped],
+            skipped=[item for _, skipped in rows for item in skipped][:SHOWN],
             next=following if following < len(numbers) else None,
         )
+
+    def skipped(self, run: str, iteration: int, offset: int, limit: int) -> SkippedPage:
+        """What an iteration left out; all of it is counted once the iteration is committed."""
+        problems: list[str] = []
+        found = skipped_of(self._store, self.half_steps(run, iteration))
+        page = or_problem(problems, lambda: list(islice(found, offset, offset + limit))) or []
+        committed = self._store.exists(layout.commit(run, iteration))
+        commit = or_problem(problems, lambda: self._lean_commit(run, iteration)) if committed else None
+        total = offset + len(page) if commit is None else sum(commit.dropped.values())
+        return SkippedPage(total=total, offset=offset, skipped=page, problem="; ".join(problems) or None)
 
     def weights(self, run: str, number: int) -> WeightVersion | None:
         """The weights of a version number that is committed; None while the model is not imported."""
@@ -69,7 +81,7 @@ class Iterations:
         return self._read_commit(run, number).model_copy(update={"digests": {}})
 
     def _read_skipped(self, run: str, iteration: int) -> list[Skipped]:
-        return skipped_of(self._store, self.half_steps(run, iteration))
+        return list(islice(skipped_of(self._store, self.half_steps(run, iteration)), SHOWN))
 
 
 def or_problem(problems: list[str], read: Callable[[], T]) -> T | None:

@@ -12,7 +12,9 @@ from importlib.metadata import version as installed_version
 
 import structlog
 
-from services.controller.prompts.loading import load_prompts
+from services.controller.prompts.limits import PromptLimits
+from services.controller.prompts.loading import gather
+from services.controller.prompts.spool import SHOWN
 from services.controller.reconciling.actions import announce, declare, declared, perform
 from services.controller.reconciling.faults import described, is_broken
 from services.controller.reconciling.observer import Observer, intent_in_force, newest_intent, num_committed
@@ -23,7 +25,7 @@ from services.controller.runs.iterations import Iterations, or_problem
 from services.controller.runs.listed_weights import committed_weights
 from services.controller.runs.pairs import Pairs
 from services.controller.runs.progress import progress
-from shared.contracts.records import EvaluationResult, Intent, Prompt, Skipped
+from shared.contracts.records import EvaluationResult, Intent, Skipped
 from shared.contracts.rest.runs import (
     IterationList,
     PairPage,
@@ -33,6 +35,7 @@ from shared.contracts.rest.runs import (
     RunRecord,
     RunState,
     RunView,
+    SkippedPage,
     WeightsList,
 )
 from shared.contracts.spec import RunSpec
@@ -46,7 +49,7 @@ from shared.store.artifacts.store import (
     create_model,
     read_model,
 )
-from shared.store.artifacts.tables import create_table, read_skipped, read_table
+from shared.store.artifacts.tables import num_rows, read_page
 from shared.store.queue.protocol import Queue
 
 log = structlog.get_logger(__name__)
@@ -56,7 +59,7 @@ _EACH_ID = 128 // 8
 _FIRST = "1970-01-01T00:00:00+00:00"
 _DATED = re.compile(r"-(\d{8})-(\d{6})-[0-9a-f]+$")
 # What a run has before it has a record: without more it is being made, or never was.
-_BEFORE_ITS_RECORD = frozenset(["prompts.parquet"])
+_BEFORE_ITS_RECORD = frozenset(["prompts.parquet", "skipped.parquet"])
 
 
 class UnknownRunError(LookupError):
@@ -74,8 +77,11 @@ class NotNowError(RuntimeError):
 class RunRepository:
     """The runs of one artifact store."""
 
-    def __init__(self, store: ArtifactStore, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: ArtifactStore, limits: PromptLimits | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self.store = store
+        self._limits = limits or PromptLimits()
         self.observer = Observer(store)
         self._iterations = Iterations(store)
         self._pairs = Pairs(store)
@@ -92,21 +98,21 @@ class RunRepository:
         """
         if identity is not None and self.store.exists(layout.run_record(_id_of_request(spec, identity))):
             return self.record(_id_of_request(spec, identity))
-        prompts, skipped = load_prompts(spec)
+        loaded = gather(spec, self._limits, self.store.root if isinstance(self.store, DirectoryStore) else None)
         while True:
             run = self._new_id(spec) if identity is None else _id_of_request(spec, identity)
-            # Taken by somebody else unless it is the request's own: then an earlier try of it got this far.
-            if not create_table(self.store, layout.prompts(run), Prompt, prompts, skipped):
-                if identity is None:
-                    continue
-                prompts = read_table(self.store, layout.prompts(run), Prompt)
-                skipped = read_skipped(self.store, layout.prompts(run), Prompt)
-            return self._recorded(run, spec, len(prompts), skipped)
+            # Taken by somebody else, unless it is the request's own: then an earlier try of it got this far.
+            if self.store.create(layout.prompts(run), loaded.prompts) or identity is not None:
+                self.store.create(layout.skipped(run), loaded.skipped)
+                return self._recorded(run, spec)
 
     def _new_id(self, spec: RunSpec) -> str:
         return run_id(spec.name, self._clock(), secrets.token_hex(_EACH_ID))
 
-    def _recorded(self, run: str, spec: RunSpec, num_prompts: int, skipped: list[Skipped]) -> RunRecord:
+    def _recorded(self, run: str, spec: RunSpec) -> RunRecord:
+        """The record of what is stored, whichever try of the request stored it."""
+        num_prompts = num_rows(self.store, layout.prompts(run))
+        num_skipped, skipped = read_page(self.store, layout.skipped(run), Skipped, 0, SHOWN)
         with self._creating:
             record = RunRecord(
                 id=run,
@@ -115,6 +121,7 @@ class RunRepository:
                 code_revision=installed_version("inpo"),
                 num_prompts=num_prompts,
                 skipped=skipped,
+                num_skipped=num_skipped,
             )
             create_model(self.store, layout.run_record(run), record)
         return self.record(run)
@@ -202,7 +209,7 @@ class RunRepository:
     def detail(self, record: RunRecord) -> RunDetail:
         """The run's view with the spec and the prompts that were left out."""
         view = self.view(record).model_dump()
-        return RunDetail(**view, spec=record.spec, skipped=record.skipped, warnings=advice(record.spec))
+        return RunDetail(**view, spec=record.spec, skipped=record.skipped[:SHOWN], warnings=advice(record.spec))
 
     def detail_of(self, run: str) -> RunDetail:
         """As `detail`; of a run whose record cannot be read, that. `UnknownRunError` when there is no such run."""
@@ -236,6 +243,20 @@ class RunRepository:
     def pairs(self, run: str, iteration: int, offset: int, limit: int) -> PairPage:
         """Preference pairs of an iteration, half-step by half-step in shard order; only what is judged already."""
         return self._pairs.page(run, iteration, self._iterations.half_steps(run, iteration), offset, limit)
+
+    def skipped(self, run: str, iteration: int | None, offset: int, limit: int) -> SkippedPage:
+        """What was left out: rows at creation or, of an iteration, prompts and pairs."""
+        if iteration is not None:
+            return self._iterations.skipped(run, iteration, offset, limit)
+        key, problems = layout.skipped(run), list[str]()
+        if self.store.exists(key):
+            found = or_problem(problems, lambda: read_page(self.store, key, Skipped, offset, limit))
+        else:  # of an older release, whose records name every row
+            record = or_problem(problems, lambda: self._read_record(run))
+            listed = record.skipped if record is not None else []
+            found = len(listed), listed[offset : offset + limit]
+        total, skipped = found or (0, [])
+        return SkippedPage(total=total, offset=offset, skipped=skipped, problem="; ".join(problems) or None)
 
     def weights(self, store: DirectoryStore) -> WeightsList:
         """All committed weight versions, newest run first."""
@@ -306,7 +327,7 @@ class RunRepository:
             weights=weights,
             latest=latest,
             num_prompts=record.num_prompts,
-            num_skipped=len(record.skipped),
+            num_skipped=_num_skipped(record),
         )
 
     def _latest(self, run: str, committed: int) -> EvaluationResult | None:
@@ -365,6 +386,10 @@ def _unreadable(run: str, reason: str) -> RunView:
     )
 
 
+def _num_skipped(record: RunRecord) -> int:
+    return len(record.skipped) if record.num_skipped is None else record.num_skipped
+
+
 def _broken(record: RunRecord, error: Exception) -> RunView:
     return RunView(
         id=record.id,
@@ -376,7 +401,7 @@ def _broken(record: RunRecord, error: Exception) -> RunView:
         weights=None,
         latest=None,
         num_prompts=record.num_prompts,
-        num_skipped=len(record.skipped),
+        num_skipped=_num_skipped(record),
     )
 
 

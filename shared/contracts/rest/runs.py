@@ -23,7 +23,8 @@ class RunRecord(Fact):
     )
     code_revision: str
     num_prompts: int
-    skipped: list[Skipped] = Field(description="prompts left out at creation, with the reason")
+    skipped: list[Skipped] = Field(description="the first of the prompts left out at creation, with the reason")
+    num_skipped: int | None = Field(default=None, description="how many those are; null: `skipped` has them all")
 
 
 class Progress(Fact):
@@ -68,7 +69,9 @@ class RunDetail(RunView):
     """With the specification, everything that was left out, and what theory has to say against it."""
 
     spec: RunSpec | None = Field(description="null for a run that is unreadable")
-    skipped: list[Skipped] = Field(description="rows left out at creation, with the reason")
+    skipped: list[Skipped] = Field(
+        description="the first of the rows left out at creation, with the reason; all: `GET /v1/runs/{id}/skipped`"
+    )
     warnings: list[Advice] = Field(default_factory=list[Advice])
 
 
@@ -92,8 +95,20 @@ class IterationList(Fact):
     """`GET /v1/runs/{id}/iterations`: row 0 is the reference policy; a page at a time."""
 
     iterations: list[IterationView]
-    skipped: list[Skipped] = Field(description="prompts and pairs that these iterations left out, with the reason")
+    skipped: list[Skipped] = Field(
+        description="the first of the prompts and pairs that these iterations left out; all: "
+        "`GET /v1/runs/{id}/skipped?iteration=…`, and `dropped` of a commit counts them"
+    )
     next: int | None = Field(default=None, description="`offset` of the page that follows; null on the last")
+
+
+class SkippedPage(Fact):
+    """`GET /v1/runs/{id}/skipped`."""
+
+    total: int
+    offset: int
+    skipped: list[Skipped]
+    problem: str | None = Field(default=None, description="what cannot be read, and is missing here")
 
 
 class PairPage(Fact):

@@ -5,6 +5,7 @@ verdicts/ab/ab12….json                                KeptVerdict: one answer 
 comparisons/ab/ab12….json                             OpenComparison: a question to a judge that fetches its questions
 runs/<run>/run.json                                   RunRecord
 runs/<run>/prompts.parquet                            Prompt
+runs/<run>/skipped.parquet                            Skipped: rows that were left out at creation
 runs/<run>/intents/0004.json                          Intent
 runs/<run>/judge.json                                 JudgeIdentity: the first judge that answered, binding for all
 runs/<run>/base/{plan,weights}.json                   step: import the model as version 0
@@ -54,6 +55,11 @@ def run_record(run_id: str) -> str:
 def prompts(run_id: str) -> str:
     """The run's prompts; shards name their rows."""
     return f"{run(run_id)}/prompts.parquet"
+
+
+def skipped(run_id: str) -> str:
+    """The rows that were left out when the run was created."""
+    return f"{run(run_id)}/skipped.parquet"
 
 
 def intents(run_id: str) -> str:

@@ -195,6 +195,34 @@ def test_pairs_and_iterations_of_a_fresh_run_are_empty_but_there(app: FastAPI, t
     assert _call(app, "GET", f"/v1/runs/{run}/pairs?iteration=0").status_code == 422
 
 
+def test_what_is_left_out_is_counted_shown_in_part_and_paged(app: FastAPI, tmp_path: Path) -> None:
+    """250 rows more, all of them duplicates of the 12."""
+    body = a_spec_body(tmp_path)
+    with (tmp_path / "prompts.jsonl").open("a") as file:
+        file.write('{"prompt": "question number 0?"}\n' * 250)
+    run = _create(app, body)
+    assert (run["num_skipped"], len(run["skipped"])) == (250, 100)
+    page = _call(app, "GET", f"/v1/runs/{run['id']}/skipped?offset=240&limit=100").json()
+    assert (page["total"], [item["id"] for item in page["skipped"]]) == (
+        250,
+        [f"prompts.jsonl:{number}" for number in range(253, 263)],
+    )
+    of_iteration = _call(app, "GET", f"/v1/runs/{run['id']}/skipped?iteration=1").json()
+    assert (of_iteration["total"], of_iteration["skipped"]) == (0, [])
+
+
+def test_the_skipped_rows_of_an_older_releases_run_are_in_its_record(app: FastAPI, tmp_path: Path) -> None:
+    run = _create(app, a_spec_body(tmp_path))["id"]
+    store = DirectoryStore(tmp_path / "store")
+    store.path(layout.skipped(run)).unlink()
+    record = json.loads(store.read(layout.run_record(run)))
+    del record["num_skipped"]
+    record["skipped"] = [{"id": f"p:{number}", "reason": "empty"} for number in range(150)]
+    store.path(layout.run_record(run)).write_text(json.dumps(record))
+    page = _call(app, "GET", f"/v1/runs/{run}/skipped?offset=149").json()
+    assert (page["total"], page["skipped"]) == (150, [{"id": "p:149", "reason": "empty"}])
+
+
 def test_a_bad_last_event_id_is_the_clients_error(app: FastAPI, tmp_path: Path) -> None:
     run = _create(app, a_spec_body(tmp_path))["id"]
     response = _call(app, "GET", f"/v1/runs/{run}/events", headers={"Last-Event-ID": "not an id"})

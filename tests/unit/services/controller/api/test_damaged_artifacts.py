@@ -13,10 +13,11 @@ from services.controller.api.app import controller_app
 from services.controller.loop import ReconcileLoop
 from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
-from shared.contracts.records import Intent, PublishedWeights
+from shared.contracts.records import Intent, PublishedWeights, Skipped
 from shared.contracts.weights import Manifest
 from shared.store.artifacts import layout, promotions
 from shared.store.artifacts.store import DirectoryStore, create_model, read_model
+from shared.store.artifacts.tables import create_table
 from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.simulation import Simulation, small_spec
 
@@ -40,6 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     simulation = _finished(tmp_path_factory.mktemp("finished"))
     store = simulation.store
     create_model(store, layout.intent("run", 1), Intent(action="resume"))
+    create_table(store, layout.skipped("run"), Skipped, [Skipped(id="p:1", reason="empty")])
     for key in [key for key in store.objects if key.endswith("weights.json")]:
         version = read_model(store, key, PublishedWeights).version
         manifest = Manifest(number=version.number, parent=None, files=[], num_parameters=1, finite=True)
@@ -50,6 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 KINDS = [
     "prompts.parquet",
+    "skipped.parquet",
     "run.json",
     "intents/0001.json",
     "base/plan.json",
@@ -103,6 +106,8 @@ EVERYTHING = [
     "/v1/runs/run/iterations",
     "/v1/runs/run/iterations?digests=true",
     "/v1/runs/run/pairs?iteration=2",
+    "/v1/runs/run/skipped",
+    "/v1/runs/run/skipped?iteration=2",
     "/v1/weights",
     "/v1/weights/promoted",
 ]
