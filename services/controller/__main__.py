@@ -28,7 +28,7 @@ def main() -> None:
         return RedisQueue(settings.redis_url, consumer=consumer, lease_s=settings.lease_s, namespace=namespace)
 
     sys.setswitchinterval(SWITCH_S)
-    loop = ReconcileLoop(RunRepository(store), queue("loop"))
+    loop = ReconcileLoop(RunRepository(store, settings.prompt_limits), queue("loop"))
     stop = stop_on_signals()
     thread = threading.Thread(target=loop.run, args=(stop,), name="reconciler", daemon=True)
     thread.start()

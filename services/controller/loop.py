@@ -13,10 +13,10 @@ from collections.abc import Callable
 import structlog
 
 from services.controller.reconciling.actions import perform
-from services.controller.reconciling.reconciler import Action, Fail, next_actions
+from services.controller.reconciling.faults import described, is_broken
+from services.controller.reconciling.reconciler import Action, next_actions
 from services.controller.runs.repository import RunRepository
 from shared.contracts.rest.runs import RunRecord
-from shared.store.artifacts.store import NewerArtifactError
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -68,13 +68,12 @@ class ReconcileLoop:
             self._rest_after(began)
             for action in actions:
                 perform(self.repository.store, self._queue, record, action)
-        except NewerArtifactError:
-            raise  # nothing is broken: whoever wrote it goes on with it
-        except (ValueError, ArithmeticError) as error:
+        except Exception as error:
+            if not is_broken(error):
+                raise
             # What is stored is broken and stays so: this run fails with the reason, the others go on.
             log.exception("run_broken", run=record.id)
-            reason = f"{type(error).__name__}: {error}"
-            perform(self.repository.store, self._queue, record, Fail(reason))
+            self.repository.give_up(self._queue, record, described(error))
             return 1
         return len(actions)
 

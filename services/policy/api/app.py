@@ -19,7 +19,7 @@ from shared.runtime.http.openapi import examples, refusals
 
 DIGEST_HEADER = "Inpo-Weights-Digest"
 
-_NAME, _DIGEST = "stories-20260301-120000-1a2b@3", "5f" * 32
+_NAME, _DIGEST = "stories-20260301-120000-5f3a9c0d2b7e4a61c8d0f2b4a6e8135c@3", "5f" * 32
 REQUEST = {"model": "promoted", "prompt": "Once upon a time", "max_tokens": 32, "seed": 7}
 RESPONSE = CompletionResponse(
     id="cmpl-0f3a",

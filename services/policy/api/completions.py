@@ -37,7 +37,7 @@ from shared.contracts.weights import Promotion, WeightVersion
 from shared.inpo.seeds import seed_of
 from shared.runtime.http.app import ProblemError
 from shared.store.artifacts import promotions
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore, MissingArtifactError
 from shared.store.weights.store import weights_of
 
 _REFUSAL_KEPT_S = 30.0
@@ -77,8 +77,13 @@ class Completions:
         self._refusal: tuple[WeightVersion, str, float] | None = None
 
     def promotion(self) -> Promotion | None:
-        """The promotion in force."""
-        return promotions.current(self._store)
+        """The promotion in force; `ProblemError` where it cannot be read: no earlier one counts in its place."""
+        try:
+            return promotions.current(self._store)
+        except (CorruptArtifactError, MissingArtifactError) as error:
+            raise _unavailable(
+                "The promotion cannot be read", f"{error}: promote a version", _REFUSAL_KEPT_S
+            ) from error
 
     def is_live(self, version: WeightVersion) -> bool:
         """Whether the engine serves the version at this moment."""

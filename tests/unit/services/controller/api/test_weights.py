@@ -48,7 +48,7 @@ def test_a_promoted_version_is_current_until_it_is_rolled_back(
     store: DirectoryStore, versions: list[WeightVersion]
 ) -> None:
     app = an_app(store)
-    assert ask(app, "GET", "/promoted").json() == {"current": None, "history": []}
+    assert ask(app, "GET", "/promoted").json() == {"current": None, "history": [], "problem": None}
     for version in versions:
         made = ask(app, "POST", f"/{version.name}:promote")
         assert (made.status_code, made.json()["version"]) == (200, version.model_dump()), made.text

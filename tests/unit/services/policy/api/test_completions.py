@@ -106,6 +106,15 @@ def test_promotion_and_rollback_decide_who_answers_next(service: Service) -> Non
     assert_refused(service.ask(prompt="once", model="run@2"), 404, "run@1")
 
 
+def test_while_the_newest_promotion_is_torn_nobody_is_answered_by_an_earlier_one(service: Service) -> None:
+    for number in (0, 1):
+        service.promote(number)
+    service.store.path("promotions/0002.json").write_text("")
+    assert_refused(service.ask(prompt="once"), 503, "promotions/0002.json")
+    promotions.roll_back(service.store, by="test")
+    assert service.answer().model == "run@0"
+
+
 def test_counts_ids_log_probs_and_finish_reasons_are_those_of_what_was_drawn(service: Service) -> None:
     """The fake engine is uniform over 256 bytes: every log-prob is -log 256 = -5.545. Two prompts, three draws each."""
     service.promote(1)
