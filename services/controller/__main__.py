@@ -8,9 +8,9 @@ from services.controller.loop import SWITCH_S, ReconcileLoop
 from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.runtime.http.app import serve
+from shared.runtime.opening import opened_store
 from shared.runtime.shutdown import process_ends_with, stop_on_signals
 from shared.runtime.telemetry import configure_logging
-from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.redis_queue import RedisQueue
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     """Run until told to stop, or until the reconciler cannot go on."""
     settings = ControllerSettings()
     configure_logging("controller", settings.log_level)
-    store = DirectoryStore(settings.store_dir)
+    store = opened_store(settings.store_dir)
 
     def queue(role: str) -> RedisQueue:
         return RedisQueue(settings.redis_url, consumer=f"controller-{role}", lease_s=settings.lease_s)

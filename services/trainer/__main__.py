@@ -6,11 +6,11 @@ from pydantic import ValidationError
 
 from services.trainer.building import build_handler
 from services.trainer.settings import TrainerSettings
+from shared.runtime.opening import opened_store
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
 from shared.runtime.worker.loop import Limits, Worker
-from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.redis_queue import RedisQueue
 
 
@@ -24,7 +24,7 @@ def main() -> None:
         sys.exit(f"the trainer's settings (INPO_…) cannot be used: {reasons}")
     configure_logging("trainer", settings.log_level)
     stop = stop_on_signals()
-    store = DirectoryStore(settings.store_dir)
+    store = opened_store(settings.store_dir)
     queue = RedisQueue(settings.redis_url, consumer=settings.consumer("trainer"), lease_s=settings.lease_s)
     limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
     Worker(queue, store, ["train"], build_handler(settings, store), limits).run(stop)
