@@ -4,6 +4,7 @@ import sys
 import threading
 
 from services.controller.api.app import controller_app
+from services.controller.collecting import Collector
 from services.controller.loop import SWITCH_S, ReconcileLoop
 from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
@@ -28,9 +29,11 @@ def main() -> None:
     stop, ended = stop_on_signals(), threading.Event()
     thread = threading.Thread(target=_reconcile, args=(loop, stop, ended), name="reconciler", daemon=True)
     thread.start()
+    collector = Collector(loop.repository, store)
+    threading.Thread(target=_collect, args=(collector, stop, ended), name="collector", daemon=True).start()
     serve(controller_app(settings, store, queue("api"), queue("events"), loop), settings)
     if ended.is_set():
-        raise SystemExit("the controller's reconciler ended; the log has the reason")
+        raise SystemExit("a loop of the controller ended; the log has the reason")
     stop.set()
     thread.join(timeout=5.0)
 
@@ -38,6 +41,11 @@ def main() -> None:
 def _reconcile(loop: ReconcileLoop, stop: threading.Event, ended: threading.Event) -> None:
     with process_ends_with(ended):
         loop.run(stop)
+
+
+def _collect(collector: Collector, stop: threading.Event, ended: threading.Event) -> None:
+    with process_ends_with(ended):
+        collector.run(stop)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ idempotency/<digest>/…                                see `shared.store.artifa
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.work import Kind
 
+COMPARISONS = "comparisons"
+
 
 def run(run_id: str) -> str:
     """The run's folder."""
@@ -64,7 +66,7 @@ def verdict(digest: str) -> str:
 
 def comparison(digest: str) -> str:
     """`OpenComparison` under the same digest as its verdict."""
-    return f"comparisons/{digest[:2]}/{digest}.json"
+    return f"{COMPARISONS}/{digest[:2]}/{digest}.json"
 
 
 def base(run_id: str) -> str:
@@ -115,6 +117,11 @@ def weights(run_id: str) -> str:
 def scratch(run_id: str) -> str:
     """Folder of mutable files that a run can do without."""
     return f"{run(run_id)}/scratch"
+
+
+def workspace(run_id: str, step: str) -> str:
+    """Folder of mutable files of one half-step."""
+    return f"{scratch(run_id)}/{step.removeprefix(f'{run(run_id)}/').replace('/', '-')}"
 
 
 def plan(step: str) -> str:
