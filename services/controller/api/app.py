@@ -11,6 +11,7 @@ from services.controller.loop import ReconcileLoop
 from services.controller.prompts.errors import InvalidSpecError
 from services.controller.reconciling.actions import declared
 from services.controller.runs.checks import check_models
+from services.controller.runs.footprint import footprint, shortage
 from services.controller.runs.progress import with_waiting
 from services.controller.runs.repository import RunRepository, UnknownRunError, allowed
 from services.controller.settings import ControllerSettings
@@ -52,7 +53,7 @@ def controller_app(
         return _record(repository, run_id).id
 
     app = create_app("INPO controller", settings, ready=ready, ledger=RequestLedger(store))
-    app.include_router(_runs(loop, queue, settings))
+    app.include_router(_runs(loop, queue, probe, settings))
     app.include_router(_contents(repository))
     app.include_router(weights_router(repository, store))
     app.include_router(events_router(events, known))
@@ -66,7 +67,7 @@ def _record(repository: RunRepository, run_id: str) -> RunRecord:
         raise ProblemError(404, "Unknown run", f"no run has the id {run_id!r}; GET /v1/runs lists them") from None
 
 
-def _runs(loop: ReconcileLoop, queue: Queue, settings: ControllerSettings) -> APIRouter:
+def _runs(loop: ReconcileLoop, queue: Queue, probe: StoreProbe, settings: ControllerSettings) -> APIRouter:
     repository = loop.repository
     router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -80,7 +81,9 @@ def _runs(loop: ReconcileLoop, queue: Queue, settings: ControllerSettings) -> AP
             wrong = FieldError(field=error.field, message=error.message)
             raise ProblemError(422, "Invalid run", str(error), errors=[wrong]) from error
         _wake(queue, record.id)
-        return repository.detail(record)
+        detail = repository.detail(record)
+        short = shortage(footprint(spec, record.num_prompts), probe.free_bytes())
+        return detail.model_copy(update={"warnings": [*detail.warnings, *short]})
 
     @router.get("", openapi_extra=described(response=examples.RUN_LIST))
     def list_runs(

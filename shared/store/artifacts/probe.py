@@ -42,6 +42,10 @@ class StoreProbe:
                 self._looked_s, self._trouble = now, self._look()
             return self._trouble
 
+    def free_bytes(self) -> int:
+        """What may still be written to the store."""
+        return free_bytes(self._root)
+
     def _look(self) -> str | None:
         try:
             _try_to_write(self._root)
