@@ -5,7 +5,7 @@ import json
 import os
 import threading
 from datetime import UTC, datetime
-from typing import Self, TextIO
+from typing import TextIO, cast
 
 from prometheus_client import Counter
 
@@ -29,11 +29,11 @@ class LossyStream(io.TextIOBase):
         self._reason = ""
 
     @classmethod
-    def around(cls, stream: TextIO, service: str) -> "Self | TextIO":
+    def around(cls, stream: TextIO, service: str) -> TextIO:
         """In the place of a standard stream; one without a descriptor, which tests put there, stays as it is."""
         try:
             stream.flush()
-            return cls(stream.fileno(), service)
+            return cast(TextIO, cls(stream.fileno(), service))
         except (OSError, ValueError, AttributeError):
             return stream
 

@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(3600), py
 LEASE_S = 3.0
 TOLD_WITHIN_S = 10.0
 FAULT_S = 12.0
-ONE_ITERATION = {"iterations": 1}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def calm_iteration(
 ) -> tuple[dict[str, bytes], int]:
     """Pairs of an undisturbed run of one iteration, and how many calls wrote it."""
     faulty.fail(system.store_dir, 0)
-    run = create_run(system, tmp_path_factory.mktemp("calm-iteration"), **ONE_ITERATION)
+    run = create_run(system, tmp_path_factory.mktemp("calm-iteration"), iterations=1)
     pairs = pairs_of_success(system, run)
     return pairs, faulty.calls()
 
@@ -151,7 +150,7 @@ def test_any_write_of_an_iteration_may_be_refused(
     first = 0 if every or error == errno.ENOSPC else num_calls // (2 * SAMPLES)
     for number in range(first, num_calls, 1 if every else num_calls // SAMPLES):
         faulty.fail(system.store_dir, error, after=number, times=1 if number % 2 else 3)
-        run = create_run(system, tmp_path, **ONE_ITERATION)
+        run = create_run(system, tmp_path, iterations=1)
         assert pairs_of_success(system, run) == pairs, f"call {number} of {num_calls} was refused"
         assert faulty.calls() > number, "the call was never made"
 

@@ -82,13 +82,18 @@ def _of_system(error: OSError, store: Path | None) -> Refusal | None:
 
 
 def _concerns(error: OSError, store: Path | None) -> bool:
-    names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
-    return store is None or any(Path(os.fsdecode(name)).is_relative_to(store) for name in names)
+    return store is None or any(
+        Path(_text(name)).is_relative_to(store) for name in (error.filename, error.filename2) if name is not None
+    )
+
+
+def _text(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
 def _told(error: OSError) -> str:
     what = os.strerror(error.errno or 0)
-    return what if error.filename is None else f"{what}: {os.fsdecode(error.filename)}"
+    return what if error.filename is None else f"{what}: {_text(error.filename)}"
 
 
 def _of_library(error: BaseException) -> Refusal | None:

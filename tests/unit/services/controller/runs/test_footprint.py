@@ -1,3 +1,5 @@
+# safetensors' functions are only partly typed.
+# pyright: reportUnknownVariableType=false
 """What a run needs of the disk is told before it begins."""
 
 from pathlib import Path
