@@ -17,6 +17,7 @@ from services.controller.reconciling.faults import described, is_broken
 from services.controller.reconciling.reconciler import Action, next_actions
 from services.controller.runs.repository import RunRepository
 from shared.contracts.rest.runs import RunRecord
+from shared.store.artifacts.refusals import refusal
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -40,20 +41,31 @@ class ReconcileLoop:
         self._rest_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Reconcile until `stop` is set."""
-        while not stop.is_set():
-            try:
-                seen = self._queue.last_event()
-                due = self.reconcile()
-                stop.wait(self._rest_s)
-                if not due:
-                    self._queue.events(seen, wait_s=IDLE_S)
-                self.last_error = None
-            except QueueUnavailableError as error:
-                self._wait(stop, f"redis: {error}")
-            except Exception as error:
-                log.exception("reconcile_failed")
-                self._wait(stop, f"{type(error).__name__}: {error}")
+        """Reconcile until `stop` is set. `last_error` says what it waits for, or that it has ended before."""
+        try:
+            while not stop.is_set():
+                self._turn(stop)
+        finally:
+            if not stop.is_set():
+                self.last_error = "has ended"
+
+    def _turn(self, stop: threading.Event) -> None:
+        try:
+            seen = self._queue.last_event()
+            due = self.reconcile()
+            self.last_error = None
+            stop.wait(self._rest_s)
+            if not due:
+                self._queue.events(seen, wait_s=IDLE_S)
+        except QueueUnavailableError as error:
+            self._wait(stop, f"redis: {error}")
+        except Exception as error:
+            refused = refusal(error)
+            if refused is not None:
+                self._wait(stop, str(refused))
+                return
+            log.exception("reconcile_failed")
+            self._wait(stop, f"{type(error).__name__}: {error}")
 
     def reconcile(self) -> int:
         """One look at the active run; how many actions were due."""

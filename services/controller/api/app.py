@@ -12,6 +12,7 @@ from services.controller.api.weights import weights_router
 from services.controller.loop import ReconcileLoop
 from services.controller.prompts.errors import InvalidSpecError
 from services.controller.runs.checks import check_models
+from services.controller.runs.footprint import footprint, shortage
 from services.controller.runs.progress import with_waiting
 from services.controller.runs.repository import NotNowError, RunRepository, UnknownRunError, UnreadableRunError
 from services.controller.settings import ControllerSettings
@@ -24,6 +25,7 @@ from shared.runtime.http.app import ProblemError, create_app
 from shared.runtime.http.openapi import examples as described
 from shared.runtime.http.openapi import refusals
 from shared.runtime.http.requests import Identity
+from shared.store.artifacts.probe import StoreProbe
 from shared.store.artifacts.requests import RequestLedger
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.protocol import Queue, QueueUnavailableError
@@ -38,7 +40,7 @@ def controller_app(
     settings: ControllerSettings, store: DirectoryStore, queue: Queue, events: Queue, loop: ReconcileLoop
 ) -> FastAPI:
     """The ASGI application. `events` is a queue connection of its own for the long reads of `/events`."""
-    repository = loop.repository
+    repository, probe = loop.repository, StoreProbe(store.root)
 
     def ready() -> dict[str, str | None]:
         try:
@@ -46,13 +48,13 @@ def controller_app(
             redis = None
         except QueueUnavailableError as error:
             redis = str(error)
-        return {"redis": redis, "reconciler": loop.last_error}
+        return {"redis": redis, "store": probe.trouble(), "reconciler": loop.last_error}
 
     def known(run_id: RunId) -> str:
         return _known(repository, run_id)
 
     app = create_app("INPO controller", settings, ready=ready, ledger=RequestLedger(store))
-    app.include_router(_runs(repository, queue, settings))
+    app.include_router(_runs(loop, queue, probe, settings))
     app.include_router(_contents(repository))
     app.include_router(weights_router(repository, store))
     app.include_router(events_router(events, known))
@@ -77,7 +79,8 @@ def _conflicts() -> Generator[None]:
         raise ProblemError(409, "Run unreadable", str(error)) from None
 
 
-def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings) -> APIRouter:
+def _runs(loop: ReconcileLoop, queue: Queue, probe: StoreProbe, settings: ControllerSettings) -> APIRouter:
+    repository = loop.repository
     router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
     @router.post("", status_code=201, openapi_extra=described(request=examples.SPEC, response=examples.RUN_DETAIL))
@@ -91,7 +94,9 @@ def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings)
             wrong = FieldError(field=error.field, message=error.message)
             raise ProblemError(422, "Invalid run", str(error), errors=[wrong]) from error
         _wake(queue, record.id)
-        return repository.detail(record)
+        detail = repository.detail(record)
+        short = shortage(footprint(spec, record.num_prompts), probe.free_bytes())
+        return detail.model_copy(update={"warnings": [*detail.warnings, *short]})
 
     @router.get("", openapi_extra=described(response=examples.RUN_LIST))
     def list_runs(
@@ -104,12 +109,12 @@ def _runs(repository: RunRepository, queue: Queue, settings: ControllerSettings)
         except UnknownRunError:
             wrong = FieldError(field="before", message=f"no run has the id {before!r}; begin again without it")
             raise ProblemError(422, "Unknown run", wrong.message, errors=[wrong]) from None
-        return page.model_copy(update={"runs": [with_waiting(view, queue) for view in page.runs]})
+        return page.model_copy(update={"runs": [with_waiting(view, queue, loop.last_error) for view in page.runs]})
 
     @router.get("/{run_id}", responses=refusals(UNKNOWN_RUN), openapi_extra=described(response=examples.RUN_DETAIL))
     def get_run(run_id: RunId) -> RunDetail:
         """State, progress, newest weights and what was left out."""
-        return with_waiting(repository.detail_of(_known(repository, run_id)), queue)
+        return with_waiting(repository.detail_of(_known(repository, run_id)), queue, loop.last_error)
 
     @router.post(
         "/{run_id}:{action}",

@@ -152,6 +152,11 @@ class RunRepository:
             self.record(run)
         return run
 
+    def records(self) -> dict[str, RunRecord | None]:
+        """Every run that was created, by its id; None for one whose record cannot be read."""
+        runs = [run for run in self.store.list("runs") if self.store.exists(layout.run_record(run))]
+        return {run: self._readable(run) for run in runs}
+
     def active(self) -> RunRecord | None:
         """The oldest run that has not ended: one runs, the others wait, so no replica thrashes between weights.
 

@@ -1,7 +1,6 @@
 """Routes of the judges that fetch their questions: lease comparisons, post verdicts, look at the board."""
 
 import asyncio
-import errno
 import time
 from typing import Annotated, Any
 
@@ -28,7 +27,6 @@ _QUEUE_LOST = {503: "Redis cannot be reached; asking again later loses nothing."
 _VERDICT_REFUSALS = {
     404: "Nobody asked a comparison with this id.",
     409: "Another verdict was first, or an error came after its lease was over.",
-    507: "The disk is full; the verdict was not taken.",
 }
 
 
@@ -80,8 +78,3 @@ def _received(board: ComparisonBoard, comparison_id: str, body: VerdictRequest) 
         raise ProblemError(404, "Unknown comparison", detail) from None
     except VerdictConflictError as error:
         raise ProblemError(409, "Verdict does not count", str(error)) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        detail = "the artifact store's disk is full; nothing was taken, send the verdict again later"
-        raise ProblemError(507, "Disk full", detail, retryable=True) from error

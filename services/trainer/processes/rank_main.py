@@ -27,6 +27,7 @@ from services.trainer.processes.assignment import (
 )
 from services.trainer.settings import TrainerSettings
 from shared.runtime.telemetry import configure_logging
+from shared.store.artifacts.refusals import refusal
 
 if TYPE_CHECKING:
     from torch import device
@@ -46,8 +47,14 @@ def main() -> int:
         summary = _work(assignment)
     except Exception as error:
         log.exception("rank_failed")
-        number = error.errno if isinstance(error, OSError) else None
-        failure = Failure(rank=rank, error=type(error).__name__, message=str(error), errno=number, at_s=time.time())
+        refused = refusal(error, settings.store_dir)
+        failure = Failure(
+            rank=rank,
+            error=type(error).__name__,
+            message=str(error),
+            errno=None if refused is None else refused.errno,
+            at_s=time.time(),
+        )
         write_json(failure_path(folder, rank), failure)
         return 1
     if rank == 0:

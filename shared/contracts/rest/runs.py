@@ -59,7 +59,7 @@ class RunView(Fact):
 
 
 class Advice(Fact):
-    """A warning of theory about a run that is allowed all the same."""
+    """A warning about a run that is allowed all the same: of theory, or that the disk will not hold it."""
 
     field: str = Field(description="the field of the specification that it is about")
     message: str

@@ -19,7 +19,7 @@ from starlette.types import Scope as Connection
 
 from shared.contracts.rest.problems import Problem
 from shared.runtime.http.access import Grant, Keyring, Scope, scope_of
-from shared.runtime.http.problems import internal_error, problem_response
+from shared.runtime.http.problems import internal_error, problem_response, storage_problem
 
 MAX_DEPTH = 64
 EVERYTHING = Grant("this machine, without a key", frozenset({"read", "operate", "judge"}))
@@ -58,7 +58,7 @@ class Boundary:
             _log.exception("request_failed", method=scope["method"], path=scope["path"])
             if answer.status:
                 raise
-            await internal_error()(scope, receive, answer)
+            await (storage_problem(error) or internal_error())(scope, receive, answer)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             _seconds.labels(scope["method"], route, str(answer.status)).observe(time.monotonic() - started)

@@ -32,6 +32,7 @@ _EVERYWHERE = {
     421: ("Misdirected request", "The service has no keys and the request is not addressed to this machine."),
     500: ("Internal error", "The server failed; its log has the reason. The same request may succeed later."),
 }
+_OF_STORAGE = ("Storage unavailable", "The artifact store is read-only or failing; the detail has the remedy.")
 _WITH_KEYS = {
     401: ("Unauthorized", "The service has keys, and the request has none of them."),
     403: ("Scope missing", "The key does not have the scope that the route needs."),
@@ -94,21 +95,28 @@ def _add_examples(operation: Schema) -> None:
         success["content"]["application/json"]["example"] = json.loads(operation.pop(_RESPONSE))
 
 
-def _add_refusals(path: str, method: str, operation: Schema, *, with_ledger: bool) -> None:
-    responses: Schema = operation["responses"]
+def _common(path: str, method: str, operation: Schema, *, with_ledger: bool) -> dict[int, tuple[str, str]]:
+    """The refusals that come from before and below a route."""
     common = dict(_EVERYWHERE)
     if scope_of(method.upper(), path) is not None:
-        common |= _WITH_KEYS
+        common |= {**_WITH_KEYS, 503: _OF_STORAGE}
     if "requestBody" in operation or "parameters" in operation:
         common[422] = ("Invalid request", "A field is wrong; `errors` names it.")
+    if method == "post":
+        common[507] = ("Storage full", "The artifact store is full; nothing was taken.")
     if with_ledger and method == "post":
         common[409] = ("In flight", "A request with this Idempotency-Key is being worked on.")
+    return common
+
+
+def _add_refusals(path: str, method: str, operation: Schema, *, with_ledger: bool) -> None:
+    responses: Schema = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]  # the framework's own, in a shape that is never sent
     for status, declared in responses.items():
         if not status.startswith("2") and "application/problem+json" not in declared.get("content", {}):
             responses[status] = _refusal(int(status), "Refused", declared["description"])
-    for status, (title, reason) in common.items():
+    for status, (title, reason) in _common(path, method, operation, with_ledger=with_ledger).items():
         own = responses.get(str(status))
         if own is None:
             responses[str(status)] = _refusal(status, title, reason)

@@ -12,11 +12,11 @@ so that work that hangs is; work that holds the interpreter is ended by the watc
                        └─ raises ──────► fail: again after a pause, or dead letter after the third try
 """
 
-import errno
 import os
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -26,7 +26,8 @@ from shared.contracts.records import DeadLetter, Intent
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.runtime.worker.heartbeat import EXIT_DEADLINE, Heartbeat, Limits, patiently
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, NewerArtifactError, create_model, read_model
+from shared.store.artifacts.refusals import refusal
+from shared.store.artifacts.store import ArtifactStore, DirectoryStore, NewerArtifactError, create_model, read_model
 from shared.store.queue.protocol import MAX_TRIES, Claim, Queue, QueueUnavailableError, Wait, told
 
 __all__ = ["EXIT_DEADLINE", "GiveUp", "Handler", "Limits", "RetryLater", "Worker", "run_ended"]
@@ -34,7 +35,7 @@ __all__ = ["EXIT_DEADLINE", "GiveUp", "Handler", "Limits", "RetryLater", "Worker
 log = structlog.get_logger(__name__)
 
 CLAIM_WAIT_S = 1.0
-FULL_DISK_PAUSE_S = 30.0
+FIRST_STORAGE_PAUSE_S, LONGEST_STORAGE_PAUSE_S = 1.0, 30.0
 QUEUE_PAUSE_S = 5.0
 OTHER_RELEASE_PAUSE_S = 10.0
 MAX_REASON_CHARS = 2000
@@ -82,6 +83,7 @@ class Worker:
         self._handler = handler
         self._limits = limits
         self._end_process = end_process
+        self._store_root = store.root if isinstance(store, DirectoryStore) else None
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set and the item in hand is finished. Waits out a lost Redis; loses nothing by it."""
@@ -95,8 +97,12 @@ class Worker:
         with structlog.contextvars.bound_contextvars(item=claim.item.id, attempt=claim.attempt.number):
             try:
                 self._work(claim, stop)
-            except Exception:
-                log.exception("item_unsettled")
+            except Exception as error:
+                refused = refusal(error, self._store_root)
+                if refused is not None:
+                    log.warning("item_unsettled", reason=str(refused))
+                else:
+                    log.exception("item_unsettled")
 
     def _work(self, claim: Claim, stop: threading.Event) -> None:
         if run_ended(self._store, claim.item.run):
@@ -116,7 +122,7 @@ class Worker:
             reasons = [*claim.attempt.reasons, _printable(str(error))]
             self._bury(claim, claim.attempt.model_copy(update={"number": len(reasons), "reasons": reasons}), stop)
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is a failed try with a reason)
-            later = _retry_later(error)
+            later = _retry_later(error, claim.attempt, self._store_root)
             if later is None:
                 self._fail(claim, error, stop)
             else:
@@ -172,16 +178,19 @@ def run_ended(store: ArtifactStore, run: str) -> bool:
     return last is not None and last.action in ("cancel", "failed")
 
 
-def _retry_later(error: Exception) -> RetryLater | None:
-    """The handler's own wish, a lost Redis, a full disk, another release's artifact: no work is to blame, they pass."""
+def _retry_later(error: Exception, attempt: Attempt, store: Path | None) -> RetryLater | None:
+    """The handler's own wish, a lost Redis, storage that refuses, another release's artifact: no work is to blame."""
     if isinstance(error, RetryLater):
         return error
     if isinstance(error, QueueUnavailableError):
         return RetryLater(QUEUE_PAUSE_S, f"Redis cannot be reached: {error}")
     if isinstance(error, NewerArtifactError):
         return RetryLater(OTHER_RELEASE_PAUSE_S, f"waiting for a worker of another release: {error}")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RetryLater(FULL_DISK_PAUSE_S, str(error))
+    refused = refusal(error, store)
+    if refused is not None:
+        # A hiccup costs a second; work that takes hours is not begun again and again while a disk stays full.
+        pause_s = min(LONGEST_STORAGE_PAUSE_S, FIRST_STORAGE_PAUSE_S * 2.0 ** min(attempt.waits, 10))
+        return RetryLater(pause_s, str(refused))
     return None
 
 

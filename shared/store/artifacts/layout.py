@@ -30,6 +30,8 @@ from collections.abc import Iterable
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.work import Kind
 
+COMPARISONS = "comparisons"
+
 
 def number_of(name: str) -> int | None:
     """The number of a numbered object's name, None for a name that has none."""
@@ -85,7 +87,7 @@ def verdict(digest: str) -> str:
 
 def comparison(digest: str) -> str:
     """`OpenComparison` under the same digest as its verdict."""
-    return f"comparisons/{digest[:2]}/{digest}.json"
+    return f"{COMPARISONS}/{digest[:2]}/{digest}.json"
 
 
 def base(run_id: str) -> str:
@@ -136,6 +138,11 @@ def weights(run_id: str) -> str:
 def scratch(run_id: str) -> str:
     """Folder of mutable files that a run can do without."""
     return f"{run(run_id)}/scratch"
+
+
+def workspace(run_id: str, step: str) -> str:
+    """Folder of mutable files of one half-step."""
+    return f"{scratch(run_id)}/{step.removeprefix(f'{run(run_id)}/').replace('/', '-')}"
 
 
 def plan(step: str) -> str:

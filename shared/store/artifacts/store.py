@@ -7,6 +7,7 @@ visible, and visible whole or not at all.
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -67,18 +68,21 @@ class DirectoryStore:
         target = self.path(key)
         _make_folder(target.parent)
         temporary = target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
+        created = False
         try:
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
+            with suppress(FileExistsError):
+                os.link(temporary, target)
+                created = True
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed now is collected later
+                temporary.unlink()
+        # Also for whoever lost: the winner may have failed right here, and what is adopted must be durable.
         _fsync_directory(target.parent)
-        return True
+        return created
 
     def read(self, key: str) -> bytes:
         """See `ArtifactStore.read`."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from shared.contracts.weights import FileDigest, Manifest, WeightVersion
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import ArtifactStore, DirectoryStore
+from shared.store.weights.holding import hold, let_go
 from shared.store.weights.manifests import MANIFEST, manifest_digest, sha256
 
 
@@ -40,8 +41,16 @@ class WeightStore(Protocol):
         """Write the manifest of a complete folder, whose tensors the caller has checked to be finite, and keep it."""
         ...
 
+    def discard(self, candidate: Candidate) -> None:
+        """Forget a candidate that will not be finished. Never raises: what is left of it is collected."""
+        ...
+
+    def settled(self, version: WeightVersion) -> None:
+        """The version is published, or never will be: its writer does not hold it any more."""
+        ...
+
     def remove(self, version: WeightVersion) -> None:
-        """Forget a version that nobody names."""
+        """Forget a version that nobody names. Never raises: what is left of it is collected."""
         ...
 
 
@@ -71,6 +80,7 @@ class DirectoryWeights:
                 path.mkdir(parents=True)
             except FileExistsError:
                 continue
+            hold(path)
             return Candidate(run, number, half, key, path)
 
     def finish(self, candidate: Candidate, *, parent: str | None, num_parameters: int) -> WeightVersion:
@@ -91,9 +101,18 @@ class DirectoryWeights:
         (candidate.path / MANIFEST).chmod(0o644)
         return WeightVersion(run=run, number=number, half=half, digest=manifest_digest(manifest), directory=key)
 
+    def discard(self, candidate: Candidate) -> None:
+        """See `WeightStore.discard`."""
+        shutil.rmtree(candidate.path, ignore_errors=True)
+        let_go(candidate.path)
+
+    def settled(self, version: WeightVersion) -> None:
+        """See `WeightStore.settled`."""
+        let_go(self._store.path(version.directory))
+
     def remove(self, version: WeightVersion) -> None:
         """See `WeightStore.remove`."""
-        shutil.rmtree(self._store.path(version.directory))
+        shutil.rmtree(self._store.path(version.directory), ignore_errors=True)
 
 
 def weights_of(store: ArtifactStore) -> WeightStore:

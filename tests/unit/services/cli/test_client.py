@@ -26,6 +26,7 @@ def _failure(answer: httpx.Response | Exception) -> ApiError:
 
 def test_a_run_is_created_from_the_spec_and_the_key_is_sent(tmp_path: Path) -> None:
     view = a_run(tmp_path)
+    assert view.spec is not None
     controller = FakeController({"POST /v1/runs": [view]})
     assert controller.api(key="secret").create_run(view.spec) == view
     (request,) = controller.asked
@@ -36,6 +37,7 @@ def test_a_run_is_created_from_the_spec_and_the_key_is_sent(tmp_path: Path) -> N
 def test_creation_is_sent_again_with_the_same_key_until_there_is_an_answer(tmp_path: Path) -> None:
     """Lost connections, a server that fails and one that still works on the first try; then the run."""
     view = a_run(tmp_path)
+    assert view.spec is not None
     trouble: list[Answer] = [
         httpx.ReadError("reset"),
         _problem(503, retryable=True),
@@ -53,6 +55,7 @@ def test_creation_is_sent_again_with_the_same_key_until_there_is_an_answer(tmp_p
 def test_creation_is_not_repeated_where_repeating_cannot_help(tmp_path: Path) -> None:
     """A refusal is final; where nobody listens, the person is told at once; trouble that stays is told in the end."""
     spec = a_run(tmp_path).spec
+    assert spec is not None
     cases: list[tuple[Answer, int]] = [
         (_problem(422), 1),
         (httpx.ConnectError("refused"), 1),

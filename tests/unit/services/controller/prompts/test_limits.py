@@ -1,9 +1,11 @@
+# pyarrow is untyped.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """A small file takes little memory whatever it says, no more is read than is wanted, and what is refused says why."""
 
 import gzip
 import json
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ MIB = 1 << 20
 
 
 @contextmanager
-def at_most(mib: float) -> Iterator[None]:
+def at_most(mib: float) -> Generator[None]:
     """What the block holds at its peak, in Python and in Arrow."""
     tracemalloc.start()
     before = pa.total_allocated_bytes()
