@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 from structlog.testing import capture_logs
 
 from services.oracle.api.app import oracle_app
@@ -25,8 +26,10 @@ from services.oracle.judges.http import client
 from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.settings import OracleSettings
 from services.oracle.shards.questions import Asked, StepOracle
+from shared.contracts.judges import JudgeSpec
 from shared.contracts.records import Message, Verdict
 from shared.inpo.selection import Question
+from shared.runtime.key_files import write_private
 from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.artifacts.tables import decode, encode
 from shared.store.board.memory_board import MemoryBoard, MemoryBudget
@@ -353,7 +356,7 @@ def test_the_wish_of_one_process_to_wait_holds_for_all_that_share_the_budget(sto
 
 def test_the_key_is_sent_and_never_told(store: MemoryStore, tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.write_text("s3cret\n")
+    write_private(file, "s3cret\n")
     scripted = ScriptedJudge(httpx.Response(401))
     with capture_logs() as logs, pytest.raises(JudgeRefusedError, match="INPO_ORACLE_HTTP_KEY_FILES") as caught:
         http_judge(scripted, store, access={"key_files": {"http://127.0.0.1:9000": file}}).compare(ask(("a", "bb")))
@@ -433,3 +436,17 @@ def test_of_a_refusal_only_what_a_problem_says_is_shown(store: MemoryStore, body
         http_judge(ScriptedJudge(identity=lambda _: httpx.Response(404, content=body)), store)
     assert shown in str(raised.value)
     assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["reward_model", "pair_model"])
+def test_a_model_out_of_reach_is_refused_before_anything_of_it_is_read(
+    kind: str, store: MemoryStore, tmp_path: Path
+) -> None:
+    clock = ManualClock()
+    settings = OracleSettings(allowed_paths=(tmp_path / "models",), allow_hub=False)
+    build = JudgeBuilder(settings, store, MemoryBoard(clock), MemoryBudget(clock))
+    spec: TypeAdapter[JudgeSpec] = TypeAdapter(JudgeSpec)
+    for path, setting in ((str(tmp_path), "INPO_ALLOWED_PATHS"), ("org/name", "INPO_ALLOW_HUB")):
+        with pytest.raises(JudgeBuildError, match=setting) as caught:
+            build(spec.validate_python({"kind": kind, "path": path}))
+        assert caught.value.field == "path"
