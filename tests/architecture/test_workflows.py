@@ -94,7 +94,8 @@ def test_the_files_that_an_image_is_built_from_exist() -> None:
 def test_nothing_is_released_that_was_not_audited_and_images_say_what_they_are_made_of() -> None:
     release = WORKFLOWS["release.yml"]["jobs"]
     audit = "\n".join(step.get("run", "") for step in release["audit"]["steps"])
-    assert "pip-audit" in audit
+    assert "pip-audit --strict" in audit
+    assert "cyclonedx-py requirements" in audit
     assert "requirements/*.lock" in audit
     assert all("audit" in release[name]["needs"] for name in ("pypi", "images"))
     steps = release["images"]["steps"]
