@@ -11,7 +11,7 @@ ARGS ?=
 export VENV
 
 .NOTPARALLEL:
-.PHONY: help setup doctor vllm demo up judge-conformance test coverage test-docker check fmt fmt-check lint types arch docs bench prove clean
+.PHONY: help setup doctor vllm demo up judge-conformance test coverage test-docker check fmt fmt-check lint types arch docs lock images-pin bench prove clean
 
 help: ## this text
 	@echo "usage: make TARGET"
@@ -66,6 +66,12 @@ arch: setup ## the storeys of docs/architecture.md as import contracts
 
 docs: setup ## regenerate docs/configuration.md from the settings
 	$(BIN)/python -m services.cli.docs
+
+lock: ## resolve requirements/*.lock anew, with hashes (needs uv)
+	@scripts/lock
+
+images-pin: ## pin every base image to the digest that its tag has now (needs docker and a registry)
+	@scripts/pin-images
 
 bench: setup ## how much of an iteration nobody works, itemised; ARGS=controller: what a tick costs; ARGS=vllm: the vLLM engine against vLLM alone
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -11,6 +11,7 @@ import torch
 
 from services.trainer.checkpoints.workspace import Workspace
 from services.trainer.devices import device_named, dtype_of
+from services.trainer.errors import ModelImportError
 from services.trainer.forward.log_probs import Compute
 from services.trainer.optimisation.strategies import recompute_activations
 from services.trainer.optimisation.strategies.single import SingleProcess
@@ -25,6 +26,7 @@ from shared.contracts.records import PublishedWeights
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.device_lock import DeviceLock
+from shared.runtime.reach import Reach
 from shared.runtime.telemetry import span
 from shared.store.artifacts import layout
 from shared.store.artifacts.plans import read_plan
@@ -57,6 +59,7 @@ class TrainHandler:
         if settings.trainer_num_threads is not None:
             torch.set_num_threads(settings.trainer_num_threads)
         self._store = store
+        self._reach = Reach.of(settings, keyed=False)
         self._lock = DeviceLock(settings.device_lock)
         self._runner: Runner
         if settings.trainer_strategy == "single":
@@ -88,6 +91,11 @@ class TrainHandler:
             return self._runner.train(item, plan)
 
     def _import(self, item: WorkItem, plan: BasePlan) -> Summary:
+        try:
+            # Again, and where it is read: a link may lead elsewhere now.
+            self._reach.check(plan.model.path, hub=True)
+        except ValueError as error:
+            raise ModelImportError(f"model.path: {error}") from None
         with span("publish", run=item.run, step=item.step):
             version = import_model(self._store, item.run, plan.model, self._device)
             published = announce(self._store, item.step, PublishedWeights(version=version))

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from shared.contracts.base import Fact, Signed
+from shared.contracts.outside import OutsideText
 from shared.contracts.weights import Precision, WeightVersion
 
 FinishReason = Literal["stop", "length"]
@@ -30,8 +31,8 @@ class Prompt(Fact):
 class Skipped(Fact):
     """Input that was left out, and why. Nothing is ever left out silently."""
 
-    id: str
-    reason: str
+    id: OutsideText
+    reason: OutsideText
 
 
 class Rollout(Fact):
@@ -81,7 +82,7 @@ class Verdict(Fact):
     judge: str
     judge_revision: str
     latency_s: float = Field(ge=0.0)
-    error: str | None = None
+    error: OutsideText | None = None
 
 
 class CrossComparison(Fact):
@@ -136,7 +137,7 @@ class DeadLetter(Fact):
 
     item: str
     attempts: int
-    reasons: list[str]
+    reasons: list[OutsideText]
 
 
 class PublishedWeights(Signed):
@@ -229,5 +230,5 @@ class Intent(Fact):
     """`intents/0004.json`: what somebody wants of a run; the highest number is in force."""
 
     action: Literal["pause", "resume", "cancel", "failed"]
-    reason: str | None = None
+    reason: OutsideText | None = None
     request: str | None = Field(default=None, description="digest of the request's Idempotency-Key, where it had one")

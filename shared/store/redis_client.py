@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -15,7 +16,11 @@ SOCKET_TIMEOUT_S = 10.0
 
 
 def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Any:
-    """A client that threads may share. Never retries by itself: callers know what may be done twice."""
+    """A client that threads may share. Never retries by itself: callers know what may be done twice.
+
+    ValueError where the URL is none; it shows nothing of it, which may be a password.
+    """
+    _check(url)
     return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
         protocol=2,
@@ -25,6 +30,21 @@ def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Any:
         socket_connect_timeout=2.0,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def _check(url: str) -> None:
+    """A password with a slash, colon or at sign that is not escaped would become a host, a port or a path."""
+    try:
+        parts = urlsplit(url)
+        behind = url.partition("://")[2].removeprefix(parts.netloc)
+        readable = parts.scheme in ("redis", "rediss", "unix") and "@" not in behind and parts.port != 0
+    except ValueError:  # what stands for the port is no number
+        readable = False
+    if not readable:
+        raise ValueError(
+            "INPO_REDIS_URL is no address of a Redis, such as redis://:PASSWORD@127.0.0.1:6379/0 (a password is "
+            "percent-encoded)"
+        )
 
 
 @contextmanager

@@ -91,6 +91,18 @@ def test_the_files_that_an_image_is_built_from_exist() -> None:
         assert (ROOT / "services" / entry["service"] / "__main__.py").is_file()
 
 
+def test_nothing_is_released_that_was_not_audited_and_images_say_what_they_are_made_of() -> None:
+    release = WORKFLOWS["release.yml"]["jobs"]
+    audit = "\n".join(step.get("run", "") for step in release["audit"]["steps"])
+    assert "pip-audit --strict" in audit
+    assert "cyclonedx-py requirements" in audit
+    assert "requirements/*.lock" in audit
+    assert all("audit" in release[name]["needs"] for name in ("pypi", "images"))
+    steps = release["images"]["steps"]
+    assert any(step.get("run") == "make images-pin" for step in steps)
+    assert [step["with"]["sbom"] for step in steps if "sbom" in step.get("with", {})] == [True]
+
+
 def test_a_workflow_reads_and_only_publishing_writes() -> None:
     assert all(workflow["permissions"] == {"contents": "read"} for workflow in WORKFLOWS.values())
     more = {(file, name): job["permissions"] for file, name, job in jobs() if "permissions" in job}

@@ -22,6 +22,7 @@ from services.policy.building import build_parts
 from services.policy.settings import PolicySettings
 from shared.contracts.records import Message
 from shared.contracts.rest.judging import OpenComparison
+from shared.runtime.key_files import write_private
 from shared.store.artifacts import layout, promotions
 from shared.store.artifacts.store import DirectoryStore, create_model
 from shared.store.board.memory_board import MemoryBoard
@@ -98,7 +99,7 @@ def test_without_keys_every_answer_is_one_that_the_description_promises(service:
 def test_with_keys_every_answer_is_promised_and_no_route_forgets_its_key(service: str, tmp_path: Path) -> None:
     """Requests carry a key of all scopes, one of one scope, a wrong one or none: each route is refused with 401."""
     keys = tmp_path / "keys"
-    keys.write_text(KEYS)
+    write_private(keys, KEYS)
     app, known = SERVICES[service](tmp_path, api_key_file=keys)
     headers = [{"Authorization": f"Bearer {key}"} for key in ("everything", "everything", "looks", "judges", "wrong")]
     with served(app) as url:

@@ -1,5 +1,6 @@
 """Judges in processes of their own decide a run; each dies in the middle, stays away for 20 s, and comes back."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -110,7 +111,9 @@ def survives(system: RunningSystem, tmp_path: Path, oracle: dict[str, Any], modu
 def test_a_pushed_judge_that_dies_for_20_s_costs_no_attempt_no_label_and_no_second_asking(tmp_path: Path) -> None:
     port = free_port()
     oracle = {"judge": {"kind": "http", "url": f"http://127.0.0.1:{port}/v1/judgments", "max_batch": 4}}
-    with running_system(tmp_path / "state", stub_system(5.0, INPO_ORACLE_RETRY_PAUSE_S="0.3")) as system:
+    allowed = json.dumps([f"http://127.0.0.1:{port}"])
+    options = stub_system(5.0, INPO_ORACLE_RETRY_PAUSE_S="0.3", INPO_ORACLE_HTTP_JUDGES=allowed)
+    with running_system(tmp_path / "state", options) as system:
         survives(system, tmp_path, oracle, "logged_push_judge", port)
 
 

@@ -39,7 +39,7 @@ def show(
     from shared.store.queue.redis_queue import RedisQueue  # noqa: PLC0415
 
     with reported():
-        found = whereabouts(state_dir)
+        found = None if redis_url else whereabouts(state_dir)
         address = redis_url or (found.redis_url if found is not None else None)
         if address is None:
             raise UserError(

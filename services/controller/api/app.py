@@ -14,6 +14,7 @@ from services.controller.prompts.errors import InvalidSpecError
 from services.controller.runs.checks import check_models
 from services.controller.runs.footprint import footprint, shortage
 from services.controller.runs.progress import with_waiting
+from services.controller.runs.reaching import check_reach
 from services.controller.runs.repository import NotNowError, RunRepository, UnknownRunError, UnreadableRunError
 from services.controller.settings import ControllerSettings
 from shared.contracts.records import Intent
@@ -25,6 +26,7 @@ from shared.runtime.http.app import ProblemError, create_app
 from shared.runtime.http.openapi import examples as described
 from shared.runtime.http.openapi import refusals
 from shared.runtime.http.requests import Identity
+from shared.runtime.reach import Reach
 from shared.store.artifacts.probe import StoreProbe
 from shared.store.artifacts.requests import RequestLedger
 from shared.store.artifacts.store import DirectoryStore
@@ -82,11 +84,13 @@ def _conflicts() -> Generator[None]:
 def _runs(loop: ReconcileLoop, queue: Queue, probe: StoreProbe, settings: ControllerSettings) -> APIRouter:
     repository = loop.repository
     router = APIRouter(prefix="/v1/runs", tags=["runs"])
+    reach = Reach.of(settings, keyed=settings.keyring() is not None)
 
     @router.post("", status_code=201, openapi_extra=described(request=examples.SPEC, response=examples.RUN_DETAIL))
     def create_run(spec: RunSpec, identity: Identity) -> RunDetail:
         """Create a run. It starts at once, or when the runs before it have ended."""
         try:
+            check_reach(spec, reach)
             check_models(spec, settings.served_model)
             with _conflicts():
                 record = repository.create(spec, identity)

@@ -22,6 +22,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
+from shared.contracts.outside import cleaned
 from shared.contracts.records import DeadLetter, Intent
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.runtime.worker.heartbeat import EXIT_DEADLINE, Heartbeat, Limits, patiently
@@ -195,5 +196,5 @@ def _retry_later(error: Exception, attempt: Attempt, store: Path | None) -> Retr
 
 
 def _printable(text: str) -> str:
-    """Short enough for Redis, and without the lone surrogates that JSON refuses."""
-    return text[:MAX_REASON_CHARS].encode(errors="replace").decode()
+    """Short enough for Redis, and without what JSON refuses or a terminal obeys."""
+    return cleaned(text, MAX_REASON_CHARS)

@@ -9,6 +9,7 @@ from services.cli.client import Api, bearer_key
 from services.cli.failures import ApiError, UserError
 from shared.contracts.rest.problems import FieldError, Problem
 from shared.contracts.rest.runs import IterationList, RunList
+from shared.runtime.key_files import write_private
 from tests.support.cli_views import RUN, Answer, FakeController, a_run, an_iteration
 
 
@@ -139,11 +140,11 @@ def test_the_key_is_the_first_of_the_file_and_else_the_variable(tmp_path: Path) 
     """The file may be the services' own: scopes stand before the keys, and the first key is taken."""
     file = tmp_path / "key"
     for text in ("from-file\nsecond\n", "# all\n\nread,operate from-file\njudge another\n"):
-        file.write_text(text)
+        write_private(file, text)
         assert bearer_key(file, "from-variable") == "from-file"
     assert bearer_key(None, "from-variable") == "from-variable"
     assert bearer_key(None, "") is None
-    file.write_text("")
+    write_private(file, "")
     for unusable in (file, tmp_path / "none"):
         with pytest.raises(UserError, match="INPO_API_KEY_FILE"):
             bearer_key(unusable, None)
