@@ -10,6 +10,8 @@ from typing import Any
 import structlog
 from prometheus_client import Histogram
 
+from shared.runtime.log_limits import RepeatLimit
+
 _SPANS = Histogram(
     "inpo_span_seconds",
     "Duration of a span of work, by name.",
@@ -22,6 +24,7 @@ def configure_logging(service: str, level: str) -> None:
     """One JSON object a line on standard error, each with the service's name."""
     structlog.configure(
         processors=[
+            RepeatLimit(),
             structlog.contextvars.merge_contextvars,
             lambda _, __, entry: {"service": service, **entry},
             structlog.processors.add_log_level,
