@@ -10,6 +10,7 @@ from services.oracle.comparisons import waiting
 from services.oracle.comparisons.board import ComparisonBoard
 from services.oracle.comparisons.waiting import WaitingRoom
 from shared.contracts.rest.judging import LeasedComparison, LeaseRequest
+from tests.support.waiting import wait_until
 
 COMPARISON = LeasedComparison(
     id="5f" * 32,
@@ -60,8 +61,7 @@ def test_a_hundred_who_wait_look_in_turn_and_each_gets_one(monkeypatch: pytest.M
 
     async def scene() -> None:
         waiters = [asyncio.create_task(room.lease(asking(30.0), never_gone)) for _ in range(100)]
-        while board.num_looks < 110:
-            await asyncio.sleep(0)
+        await asyncio.to_thread(wait_until, lambda: board.num_looks >= 110, 30.0, "looks of the line's first")
         assert await room.lease(asking(0.0, "bob"), never_gone) == [], "another judge is not kept waiting"
         board.open = 100
         assert await asyncio.gather(*waiters) == [[COMPARISON]] * 100
