@@ -136,7 +136,7 @@ def bounded(max_connections: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < granted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, most))
-    return max_connections - (wanted - granted)
+    return max(1, max_connections - (wanted - granted))
 
 
 def _cancelled(timer: asyncio.TimerHandle | None) -> None:
