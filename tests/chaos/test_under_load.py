@@ -1,6 +1,7 @@
 """Real services under everything that strangers and slow clients can hold open: whoever asks is still answered."""
 
 import resource
+import secrets
 import socket
 import threading
 import time
@@ -63,10 +64,15 @@ def seconds(ask: Callable[[], httpx.Response]) -> float:
     return time.monotonic() - began
 
 
-def complete(policy: str, prompt: str) -> int:
+def complete(client: httpx.Client, policy: str, prompt: str) -> int:
     """The status of a completion."""
     body = {"model": "promoted", "prompt": prompt, "max_tokens": 4}
-    return httpx.post(f"{policy}/v1/completions", json=body, timeout=120.0, trust_env=False).status_code
+    return client.post(f"{policy}/v1/completions", json=body).status_code
+
+
+def post(client: httpx.Client, url: str) -> httpx.Response:
+    """A POST that is told apart from all others."""
+    return client.post(url, headers={"Idempotency-Key": secrets.token_hex(8)})
 
 
 def footprint(system: RunningSystem, name: str) -> tuple[int, int]:
@@ -91,7 +97,7 @@ class Held:
         )
         self.streams = [stack.enter_context(client.stream("GET", address)) for _ in range(NUM_STREAMS)]
         self.completions = [
-            self.callers.submit(complete, policy, "a prompt that takes long") for _ in range(NUM_COMPLETIONS)
+            self.callers.submit(complete, client, policy, "a prompt that takes long") for _ in range(NUM_COMPLETIONS)
         ]
 
 
@@ -102,11 +108,13 @@ def test_health_and_others_are_answered_while_everything_is_held_open(tmp_path: 
         assert found is not None
         run = create_run(system, tmp_path)
         ended_run(system, run)
+        client = stack.enter_context(httpx.Client(timeout=60.0, trust_env=False))
         promote = f"{system.url}/v1/weights/{run}@1:promote"
         assert httpx.post(promote, trust_env=False, timeout=60.0).status_code == 200
-        wait_until(lambda: complete(found.policy_url, "a prompt") == 200, 60.0, "the promoted weights to be served")
+        wait_until(
+            lambda: complete(client, found.policy_url, "a prompt") == 200, 60.0, "the promoted weights to be served"
+        )
         before = {name: footprint(system, name) for name in ("controller", "policy")}
-        client = stack.enter_context(httpx.Client(timeout=60.0, trust_env=False))
         held = Held(system, found.policy_url, run, stack)
         assert [stream.status_code for stream in held.streams] == [200] * NUM_STREAMS
         times: dict[str, list[float]] = {}
@@ -116,7 +124,7 @@ def test_health_and_others_are_answered_while_everything_is_held_open(tmp_path: 
                 for path in ("/healthz", "/readyz"):
                     address = url + path
                     times.setdefault(name + path, []).append(seconds(lambda address=address: client.get(address)))
-            times.setdefault("controller POST", []).append(seconds(lambda: client.post(promote)))
+            times.setdefault("controller POST", []).append(seconds(lambda: post(client, promote)))
             held.stop.wait(0.5)
         held.stop.set()
         statuses = [completion.result() for completion in held.completions]
