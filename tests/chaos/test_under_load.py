@@ -111,16 +111,15 @@ def test_health_and_others_are_answered_while_everything_is_held_open(tmp_path: 
         client = stack.enter_context(httpx.Client(timeout=60.0, trust_env=False))
         promote = f"{system.url}/v1/weights/{run}@1:promote"
         assert httpx.post(promote, trust_env=False, timeout=60.0).status_code == 200
-        wait_until(
-            lambda: complete(client, found.policy_url, "a prompt") == 200, 60.0, "the promoted weights to be served"
-        )
+        policy = found.policy_url
+        wait_until(lambda: complete(client, policy, "a prompt") == 200, 60.0, "the promoted weights to be served")
         before = {name: footprint(system, name) for name in ("controller", "policy")}
-        held = Held(system, found.policy_url, run, stack)
+        held = Held(system, policy, run, stack)
         assert [stream.status_code for stream in held.streams] == [200] * NUM_STREAMS
         times: dict[str, list[float]] = {}
         ends = time.monotonic() + HOLD_S
         while time.monotonic() < ends:
-            for name, url in (("controller", system.url), ("policy", found.policy_url)):
+            for name, url in (("controller", system.url), ("policy", policy)):
                 for path in ("/healthz", "/readyz"):
                     address = url + path
                     times.setdefault(name + path, []).append(seconds(lambda address=address: client.get(address)))
