@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from prometheus_client import Histogram
 
+from shared.runtime.log_limits import RepeatLimit
 from shared.runtime.lossy_stream import LossyStream
 
 _SPANS = Histogram(
@@ -34,6 +35,7 @@ def configure_logging(service: str, level: str) -> None:
     sys.stdout, sys.stderr = LossyStream.around(sys.stdout, service), LossyStream.around(sys.stderr, service)
     structlog.configure(
         processors=[
+            RepeatLimit(),
             structlog.contextvars.merge_contextvars,
             lambda _, __, entry: {"service": service, **entry},
             structlog.processors.add_log_level,

@@ -22,7 +22,7 @@ from shared.contracts.rest.problems import FieldError
 from shared.contracts.rest.runs import IterationList, PairPage, RunDetail, RunList, SkippedPage
 from shared.contracts.spec import RunSpec
 from shared.contracts.work import Event
-from shared.runtime.http.app import ProblemError, create_app
+from shared.runtime.http.app import Lane, ProblemError, create_app
 from shared.runtime.http.openapi import examples as described
 from shared.runtime.http.openapi import refusals
 from shared.runtime.http.requests import Identity
@@ -35,6 +35,8 @@ from shared.store.queue.protocol import Queue, QueueUnavailableError
 RUN_ID = r"^[a-z0-9][a-z0-9-]{0,120}$"
 RunId = Annotated[str, Path(pattern=RUN_ID, description="A run's id.", examples=[examples.RUN])]
 MAX_ROWS = 500
+# Creating reads all of a run's prompts; looking reads much of the store, and waits for a Redis that is silent.
+LANES = (Lane(r"POST /v1/runs", 8), Lane(r"GET /v1/runs(/[^/]+(/pairs|/iterations)?)?", 24))
 UNKNOWN_RUN = {404: "No run has this id."}
 
 
@@ -55,11 +57,11 @@ def controller_app(
     def known(run_id: RunId) -> str:
         return _known(repository, run_id)
 
-    app = create_app("INPO controller", settings, ready=ready, ledger=RequestLedger(store))
+    app = create_app("INPO controller", settings, ready=ready, ledger=RequestLedger(store), lanes=LANES)
     app.include_router(_runs(loop, queue, probe, settings))
     app.include_router(_contents(repository))
     app.include_router(weights_router(repository, store))
-    app.include_router(events_router(events, known))
+    app.include_router(events_router(events, known, settings.max_streams))
     return app
 
 

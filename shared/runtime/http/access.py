@@ -30,7 +30,7 @@ _BY_PREFIX: tuple[tuple[str, Scope], ...] = (
     ("/v1/comparisons", "judge"),
     ("/v1/completions", "read"),
 )
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def scope_of(method: str, path: str) -> Scope | None:
@@ -40,7 +40,7 @@ def scope_of(method: str, path: str) -> Scope | None:
     for prefix, scope in _BY_PREFIX:
         if path.startswith(prefix):
             return scope
-    return "read" if method in _SAFE_METHODS else "operate"
+    return "read" if method in SAFE_METHODS else "operate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.contracts.records import Commit, PublishedWeights, Skipped
 from shared.contracts.weights import WeightVersion
+from shared.runtime.http import readiness
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model
 from shared.store.queue.memory_queue import MemoryQueue
@@ -256,7 +257,10 @@ def test_a_run_record_that_cannot_be_read_hides_no_other_run(app: FastAPI, loop:
     assert loop.reconcile() == 1
 
 
-def test_readiness_names_the_reconcilers_trouble(app: FastAPI, loop: ReconcileLoop) -> None:
+def test_readiness_names_the_reconcilers_trouble(
+    app: FastAPI, loop: ReconcileLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "KEPT_S", 0.0)
     assert _call(app, "GET", "/readyz").status_code == 200
     loop.last_error = "OSError: disk full"
     response = _call(app, "GET", "/readyz")
