@@ -118,6 +118,17 @@ securityContext:
   capabilities: { drop: [ALL] }
 {{- end }}
 
+{{/* Of what computes on GPUs: each of them is requested and limited alike. */}}
+{{- define "inpo.resources" -}}
+{{- $found := deepCopy .values.resources }}
+{{- if .values.gpus }}
+{{- range $side := list "requests" "limits" }}
+{{- $_ := set $found $side (merge (dict $.root.Values.gpuResource (toString $.values.gpus)) (get $found $side | default dict)) }}
+{{- end }}
+{{- end }}
+{{- toYaml $found }}
+{{- end }}
+
 {{/* How long a pod may take to end: endpoints forget it (5 s), the drain, and as much again as a margin needs. */}}
 {{- define "inpo.grace" -}}
 {{ add .Values.drainSeconds 40 }}
