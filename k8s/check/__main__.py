@@ -10,9 +10,8 @@ import time
 
 from k8s.check.chart import ChartError, Rendering, beside, lint, preset_values, presets, render, run
 from k8s.check.combinations import combinations
-from k8s.check.manifests import Finding, Manifests
-from k8s.check.rules import broken
-from k8s.check.schemas import VERSIONS, mismatches
+from k8s.check.finding import in_each
+from k8s.check.schemas import VERSIONS
 
 SEED = 20_261_128
 NUM_COMBINATIONS = 20
@@ -47,12 +46,13 @@ def plain(preset: str) -> str:
 def check(num: int, seed: int) -> int:
     """1 when anything is found in a preset, or in one of `num` combinations of values."""
     began = time.monotonic()
-    values = {name: preset_values(name) for name in presets()} | combinations(num, seed)
-    for given in values.values():
-        lint(given)
-    renderings = [render(name, given) for name, given in values.items()]
+    given = {name: preset_values(name) for name in presets()}
+    for values in given.values():
+        lint(values)
+    renderings = [render(name, values) for name, values in {**given, **combinations(num, seed)}.items()]
     found = 0
-    for name, findings in in_each(renderings).items():
+    sets = {rendering.name: [*rendering.objects, *beside(rendering.values)] for rendering in renderings}
+    for name, findings in in_each(sets).items():
         found += len(findings)
         for finding in findings:
             print(f"{name}: {finding}")
@@ -64,15 +64,6 @@ def check(num: int, seed: int) -> int:
         + ("" if os.environ.get("KUBECONFIG") else "; no cluster was asked, KUBECONFIG is not set")
     )
     return int(found > 0)
-
-
-def in_each(renderings: list[Rendering]) -> dict[str, list[Finding]]:
-    """What is wrong with each rendering. The rules are asked only where the schemas are followed."""
-    found = mismatches({rendering.name: rendering.objects for rendering in renderings})
-    for rendering in renderings:
-        if not found[rendering.name]:
-            found[rendering.name] = broken(Manifests([*rendering.objects, *beside(rendering.values)]))
-    return found
 
 
 def _refused_by_the_cluster(rendering: Rendering) -> int:
