@@ -212,14 +212,15 @@ def test_the_model_that_is_awaited_is_one_with_a_config(demo: dict[str, Pod], tm
     subprocess.run([*command[:-1], str(tmp_path)], check=True, timeout=20)
 
 
-def test_a_model_of_the_hub_is_fetched_to_where_it_is_served_from(
+def test_a_model_of_the_hub_is_fetched_to_where_vllm_starts_on_it(
     rendered: dict[str, Manifests], tmp_path: Path
 ) -> None:
-    pod = next(p for p in rendered["gpu"].pods if p.labels["app.kubernetes.io/component"] == "policy")
-    (tmp_path / "huggingface_hub.py").write_text(
-        "def snapshot_download(*words, **named): print(words, sorted(named.items()))"
-    )
-    words = [sys.executable if word == "python" else word for word in by_name(pod.containers, "fetch-model")["command"]]
+    pods = {pod.labels["app.kubernetes.io/component"]: pod for pod in rendered["gpu"].pods}
+    hub = "def snapshot_download(*words, **named): print(words, sorted(named.items()))"
+    (tmp_path / "huggingface_hub.py").write_text(hub)
+    command = by_name(pods["policy"].containers, "fetch-model")["command"]
+    words = [sys.executable if word == "python" else word for word in command]
     told = subprocess.run(words, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True).stdout
     assert told.strip() == "('Qwen/Qwen3-8B',) [('local_dir', '/models/policy'), ('revision', 'main')]"
-    assert "--model=/models/policy" in by_name(pod.containers, "vllm")["args"]
+    assert "--model=/models/policy" in by_name(pods["policy"].containers, "vllm")["args"]
+    assert "INPO_SERVED_MODEL" not in pods["controller"].environment()  # it has no such folder to compare with

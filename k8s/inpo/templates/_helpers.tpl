@@ -213,9 +213,7 @@ lifecycle:
 - { name: staging, emptyDir: { {{ if eq .medium "memory" }}medium: Memory, {{ end }}sizeLimit: {{ .size }} } }
 {{- end }}
 {{- end }}
-{{- if .root.Values.model.hub.id }}
-- { name: models, emptyDir: { sizeLimit: {{ .root.Values.model.cacheSize }} } }
-{{- else }}
+{{- if not .root.Values.model.hub.id }}
 - name: models
   persistentVolumeClaim: { claimName: {{ include "inpo.modelsClaim" .root }} }
 {{- end }}
@@ -240,7 +238,9 @@ lifecycle:
 {{- if eq .Values.store.kind "object" }}
 - { name: staging, mountPath: /staging }
 {{- end }}
+{{- if not .Values.model.hub.id }}
 - { name: models, mountPath: /models, readOnly: true }
+{{- end }}
 {{- end }}
 
 {{/* The model, where it has to be there before something starts. */}}
@@ -256,7 +256,7 @@ lifecycle:
       import sys
       from huggingface_hub import snapshot_download
       identity, revision, target = sys.argv[1:]
-      snapshot_download(identity, revision=revision or None, local_dir=target)
+      snapshot_download(identity, revision=revision, local_dir=target)
     - {{ .root.Values.model.hub.id | quote }}
     - {{ .root.Values.model.hub.revision | quote }}
     - {{ .root.Values.model.path | quote }}
