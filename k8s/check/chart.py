@@ -86,7 +86,9 @@ def beside(values: Values) -> list[Manifest]:
 def run(program: str, *arguments: str, stdin: str | None = None) -> str:
     """What one of the tools prints; `ChartError` with what it complains about."""
     command = [str(TOOLS / program), *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, env=_environment())
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, check=False, cwd=ROOT, env=_environment()
+    )
     if done.returncode != 0:
         raise ChartError(f"{program} {arguments[0]}: {(done.stderr + done.stdout).strip()}")
     return done.stdout
