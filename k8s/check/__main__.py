@@ -8,7 +8,8 @@ import os
 import sys
 import time
 
-from k8s.check.chart import ChartError, Rendering, beside, lint, preset_values, presets, render, run
+from k8s.check.chart import ChartError, beside, lint, preset_values, presets, render
+from k8s.check.cluster import refusals
 from k8s.check.combinations import combinations
 from k8s.check.finding import in_each
 from k8s.check.schemas import VERSIONS
@@ -56,23 +57,17 @@ def check(num: int, seed: int) -> int:
         found += len(findings)
         for finding in findings:
             print(f"{name}: {finding}")
-    found += sum(map(_refused_by_the_cluster, renderings[: len(presets())])) if os.environ.get("KUBECONFIG") else 0
+    asked = bool(os.environ.get("KUBECONFIG"))
+    for refusal in refusals(given) if asked else ():
+        found += 1
+        print(refusal)
     num_objects = sum(len(rendering.objects) for rendering in renderings)
     print(
         f"k8s-check: {len(presets())} presets and {num} combinations of values (seed {seed}), {num_objects} objects, "
         f"Kubernetes {' and '.join(VERSIONS)}: {found or 'nothing'} found in {time.monotonic() - began:.0f} s"
-        + ("" if os.environ.get("KUBECONFIG") else "; no cluster was asked, KUBECONFIG is not set")
+        + ("" if asked else "; no cluster was asked, KUBECONFIG is not set")
     )
     return int(found > 0)
-
-
-def _refused_by_the_cluster(rendering: Rendering) -> int:
-    try:
-        run("kubectl", "apply", "--server-side", "--dry-run=server", "-f", "-", stdin=rendering.text)
-    except ChartError as error:
-        print(f"{rendering.name}: {error}")
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ def preset_values(name: str) -> Values:
     return cast(Values, yaml.safe_load(found.read_text(encoding="utf-8")))
 
 
-def render(name: str, values: Values, *, release: str = "inpo") -> Rendering:
+def render(name: str, values: Values, *, release: str = "inpo", namespace: str = NAMESPACE) -> Rendering:
     """What `helm install` would apply; `ChartError` when the values are refused."""
-    command = ["template", release, str(CHART), "--namespace", NAMESPACE, "--values", "-"]
+    command = ["template", release, str(CHART), "--namespace", namespace, "--values", "-"]
     return Rendering(name, run("helm", *command, stdin=json.dumps(values)), values)
 
 
