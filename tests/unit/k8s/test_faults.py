@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from k8s.check.chart import beside, preset_values, presets, render
-from k8s.check.finding import in_each
+from k8s.check.checking import in_each
 from k8s.check.manifests import Manifest
 from tests.support.k8s_tools import needs_tools
 
