@@ -25,6 +25,8 @@ def combination(chance: random.Random) -> Values:
             "registry": chance.choice(["", "ghcr.io/me", "registry:5000/team"]),
             "tag": chance.choice(["", "v9"]),
         },
+        "queueNamespace": chance.choice(["", "ours"]),
+        "allowHub": flip(),
         "drainSeconds": chance.choice([0, 20, 600]),
         "oracle": {"split": split, "replicas": chance.randint(1, 3), "apiReplicas": chance.randint(1, 3)},
         "policy": {"engine": chance.choice(["vllm", "vllm", "transformers"]), "replicas": chance.randint(1, 3)},

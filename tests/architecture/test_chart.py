@@ -35,9 +35,11 @@ pytestmark = needs_tools
 SETTINGS = {f"INPO_{name.upper()}" for _, _, settings in SECTIONS for name in settings.model_fields}
 # Settings that are being built: the services of today leave them aside.
 AWAITED = {
+    "INPO_ALLOWED_PATHS",
+    "INPO_ALLOW_HUB",
     "INPO_QUEUE_NAMESPACE",
     "INPO_STAGING_DIR",
-    "INPO_STAGING_MAX_BYTES",
+    "INPO_MAX_STAGED_BYTES",
     "INPO_STORE_URL",
     "INPO_TRAINER_LEADER",
     "INPO_TRAINER_NODE_RANK",
@@ -134,7 +136,7 @@ def test_the_drain_is_that_of_the_settings(demo: dict[str, Pod]) -> None:
 
 def test_a_staging_folder_is_filled_to_nine_tenths(rendered: dict[str, Manifests]) -> None:
     pod = next(p for p in rendered["gpu"].pods if p.labels["app.kubernetes.io/component"] == "policy")
-    assert int(pod.environment()["INPO_STAGING_MAX_BYTES"]) == 200 * 2**30 * 9 // 10
+    assert int(pod.environment()["INPO_MAX_STAGED_BYTES"]) == 200 * 2**30 * 9 // 10
 
 
 def test_keda_counts_what_waits_what_is_worked_on_and_what_is_due_later(

@@ -3,6 +3,10 @@
 {{- if eq .Release.Name .Chart.Name }}{{ .Release.Name }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
+{{- define "inpo.queue" -}}
+{{ .Values.queueNamespace | default (include "inpo.name" .) }}
+{{- end }}
+
 {{- define "inpo.selector" -}}
 app.kubernetes.io/name: inpo
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -144,7 +148,9 @@ lifecycle:
 {{- define "inpo.env" -}}
 - { name: INPO_LOG_LEVEL, value: {{ .root.Values.logLevel | quote }} }
 - { name: INPO_DRAIN_S, value: {{ .root.Values.drainSeconds | quote }} }
-- { name: INPO_QUEUE_NAMESPACE, value: {{ .root.Values.queueNamespace | quote }} }
+- { name: INPO_QUEUE_NAMESPACE, value: {{ include "inpo.queue" .root | quote }} }
+- { name: INPO_ALLOWED_PATHS, value: {{ toJson .root.Values.allowedPaths | quote }} }
+- { name: INPO_ALLOW_HUB, value: {{ or .root.Values.allowHub (ne .root.Values.model.hub.id "") | quote }} }
 {{ include "inpo.redisEnv" .root }}
 {{ include "inpo.storeEnv" .root }}
 {{- with .root.Values.model.tokenSecret }}
@@ -181,7 +187,7 @@ lifecycle:
 {{- with .Values.store.object }}
 - { name: INPO_STORE_URL, value: {{ .url | quote }} }
 - { name: INPO_STAGING_DIR, value: /staging }
-- { name: INPO_STAGING_MAX_BYTES, value: {{ include "inpo.stagingBytes" . | quote }} }
+- { name: INPO_MAX_STAGED_BYTES, value: {{ include "inpo.stagingBytes" . | quote }} }
 {{- range $name, $value := .env }}
 - { name: {{ $name }}, value: {{ $value | quote }} }
 {{- end }}
@@ -209,7 +215,7 @@ lifecycle:
   persistentVolumeClaim: { claimName: {{ .root.Values.store.claim.existing | default (printf "%s-store" (include "inpo.name" .root)) }} }
 {{- else }}
 {{- with .root.Values.store.object.staging }}
-- { name: store, emptyDir: { sizeLimit: 1Gi } }
+- { name: store, emptyDir: { sizeLimit: {{ .size }} } }
 - { name: staging, emptyDir: { {{ if eq .medium "memory" }}medium: Memory, {{ end }}sizeLimit: {{ .size }} } }
 {{- end }}
 {{- end }}
