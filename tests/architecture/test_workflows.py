@@ -19,9 +19,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
     "services"
 ]
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
-COMMAND = re.compile(r"(?:run: |name: |`|&& |^\s+)make ([a-z-]+)", re.MULTILINE)
+COMMAND = re.compile(r"(?:run: |name: |`|&& |^\s+)make ([a-z0-9-]+)", re.MULTILINE)
 PINNED = re.compile(r"(\./\.github/workflows/[a-z]+\.yml|[\w./-]+@(v\d+|release/v\d+|[0-9a-f]{40}))")
 
 
