@@ -18,6 +18,7 @@ from services.controller.reconciling.reconciler import Action, next_actions
 from services.controller.runs.repository import RunRepository
 from shared.contracts.rest.runs import RunRecord
 from shared.store.artifacts.refusals import refusal
+from shared.store.artifacts.store import NewerArtifactError
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -81,7 +82,8 @@ class ReconcileLoop:
             for action in actions:
                 perform(self.repository.store, self._queue, record, action)
         except Exception as error:
-            if not is_broken(error):
+            # What a newer release wrote it goes on with, once this one has left.
+            if isinstance(error, NewerArtifactError) or not is_broken(error):
                 raise
             # What is stored is broken and stays so: this run fails with the reason, the others go on.
             log.exception("run_broken", run=record.id)

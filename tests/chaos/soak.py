@@ -1,9 +1,9 @@
 """`make soak`: the stub engine under random faults of every kind, for as long as asked; every run must end by itself.
 
-Real processes, real Redis. One run follows the other; meanwhile, one fault at a time: a process is killed or stopped, Redis
-is killed or refuses, storage refuses in the store, in the logs or in both, clients are rude. A run that does not succeed,
-pairs that differ from the undisturbed run's, given-up work and memory or files that grow end it with an error. A seed gives
-the same faults in the same order, not at the same instants.
+Real processes, real Redis. One run follows the other; meanwhile, one fault at a time: a process is killed or stopped,
+Redis is killed or refuses, storage refuses in the store, in the logs or in both, clients are rude. A run that does not
+succeed, pairs that differ from the undisturbed run's, given-up work and memory that grows end it with an error. A seed
+gives the same faults in the same order, not at the same instants.
 """
 
 import argparse

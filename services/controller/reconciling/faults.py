@@ -2,7 +2,6 @@
 
 import errno
 
-from shared.store.artifacts.store import NewerArtifactError
 from shared.store.queue.protocol import QueueUnavailableError
 
 # Of an `OSError`: what is wrong with one file, and not with the disk that it lies on.
@@ -23,10 +22,9 @@ _OF_ONE_FILE = frozenset(
 def is_broken(error: Exception) -> bool:
     """Whether what is stored of a run is missing, torn or not understood, and stays so until somebody mends it.
 
-    False for what is away just now, as Redis or a full disk are, and for what another release wrote, who goes on with
-    it: that is waited for.
+    False for what is away just now, as Redis or a full disk are: that is waited for.
     """
-    if isinstance(error, QueueUnavailableError | NewerArtifactError):
+    if isinstance(error, QueueUnavailableError):
         return False
     return not isinstance(error, OSError) or error.errno in _OF_ONE_FILE
 

@@ -130,7 +130,8 @@ def test_the_loser_of_a_race_deletes_its_own_weights_and_adopts_the_winners(
     step = "runs/run/iterations/0001/half-1"
     first = announce(store, step, PublishedWeights(version=winner, metrics={"loss": 1.0}))
     second = announce(store, step, PublishedWeights(version=loser, metrics={"loss": 2.0}))
-    assert first == second == PublishedWeights(version=winner, metrics={"loss": 1.0})
+    assert first.version == second.version == winner
+    assert first.metrics == second.metrics == {"loss": 1.0}
     assert not store.path(loser.directory).exists()
     manifests.verify(store.path(winner.directory), winner)
 
