@@ -1,4 +1,4 @@
-"""`make bench`: idle time of a demo iteration (`idle`, the default); the controller's cost (`controller`); `vllm`."""
+"""`make bench`: idle time of a demo iteration (`idle`, the default); cost of `controller` and `prompts`; `vllm`."""
 
 import argparse
 import statistics
@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import controller
+from benchmarks import controller, prompts
 from benchmarks.idle import OVERHEAD, Window, read_spans, windows
 from services.cli.client import Api
 from services.cli.demo.model import demo_model
@@ -25,16 +25,18 @@ REST = "queue and waiting"
 def main() -> None:
     """Run the parts that the arguments name."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["idle"], help="idle, controller, vllm (default: idle)")
+    parser.add_argument("parts", nargs="*", default=["idle"], help="idle, controller, prompts, vllm (default: idle)")
     parser.add_argument("--iterations", type=int, default=6, help="of idle; the first warms up (default: 6)")
     chosen = parser.parse_args()
-    unknown = set(chosen.parts) - {"idle", "controller", "vllm"}
+    unknown = set(chosen.parts) - {"idle", "controller", "prompts", "vllm"}
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     if "idle" in chosen.parts:
         _idle(chosen.iterations)
     if "controller" in chosen.parts:
         controller.run(screen())
+    if "prompts" in chosen.parts:
+        prompts.run(screen())
     if "vllm" in chosen.parts:
         from benchmarks import vllm_engine  # noqa: PLC0415  (torch takes seconds to import)
 

@@ -15,10 +15,12 @@ RUN --mount=type=cache,target=/root/.cache/pip /venv/bin/pip install -qq --no-de
 FROM ${BASE}
 # Volumes take the owner of these folders when they are new. /hub caches what a run names by hub id.
 RUN groupadd --gid 10001 inpo && useradd --uid 10001 --gid inpo --no-create-home --home-dir /tmp inpo \
-  && mkdir /store /models /keys /hub && chown inpo:inpo /store /models /keys /hub
+  && mkdir /store /models /keys /vllm-key /hub && chown inpo:inpo /store /models /keys /vllm-key /hub
 ARG SERVICE
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp HF_HOME=/hub DO_NOT_TRACK=1 \
+# Nothing is imported from the folder that a process happens to be in.
+WORKDIR /
+ENV PATH=/venv/bin:$PATH PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 HOME=/tmp HF_HOME=/hub DO_NOT_TRACK=1 \
     INPO_STORE_DIR=/store SERVICE=${SERVICE}
 USER inpo
-CMD ["sh", "-c", "exec python -m services.$SERVICE"]
+CMD ["sh", "-c", "exec python -P -m services.$SERVICE"]

@@ -11,5 +11,6 @@ FROM ${BASE}
 RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/* \
   && groupadd --gid 10001 inpo && useradd --uid 10001 --gid inpo --no-create-home --home-dir /tmp inpo
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH HOME=/tmp
+WORKDIR /
+ENV PATH=/venv/bin:$PATH PYTHONSAFEPATH=1 HOME=/tmp
 USER inpo

@@ -9,8 +9,8 @@ from services.cli.failures import UserError
 from shared.contracts.records import DeadLetter
 from shared.contracts.rest.runs import RunDetail
 from shared.contracts.work import Attempt, Kind, WorkItem
+from shared.runtime.opening import named_store
 from shared.runtime.settings import Settings
-from shared.runtime.stores import open_store
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import ArtifactStore, read_model
 from shared.store.queue.protocol import Depth, Queue, QueueUnavailableError
@@ -32,7 +32,7 @@ def existing_store(store_dir: Path) -> ArtifactStore:
         raise UserError(
             f"{store_dir} does not exist: name the artifact store with --store-dir, INPO_STORE_DIR or INPO_STORE_URL"
         )
-    return open_store(settings)
+    return named_store(settings)
 
 
 def queue_state(queue: Queue, redis_url: str) -> tuple[dict[Kind, Depth], dict[Kind, list[tuple[WorkItem, Attempt]]]]:

@@ -13,9 +13,12 @@ from collections.abc import Callable
 import structlog
 
 from services.controller.reconciling.actions import perform
-from services.controller.reconciling.reconciler import Action, Fail, next_actions
+from services.controller.reconciling.faults import described, is_broken
+from services.controller.reconciling.reconciler import Action, next_actions
 from services.controller.runs.repository import RunRepository
 from shared.contracts.rest.runs import RunRecord
+from shared.store.artifacts.refusals import refusal
+from shared.store.artifacts.store import NewerArtifactError
 from shared.store.queue.protocol import Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -39,20 +42,31 @@ class ReconcileLoop:
         self._rest_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Reconcile until `stop` is set."""
-        while not stop.is_set():
-            try:
-                seen = self._queue.last_event()
-                due = self.reconcile()
-                stop.wait(self._rest_s)
-                if not due:
-                    self._queue.events(seen, wait_s=IDLE_S)
-                self.last_error = None
-            except QueueUnavailableError as error:
-                self._wait(stop, f"redis: {error}")
-            except Exception as error:
-                log.exception("reconcile_failed")
-                self._wait(stop, f"{type(error).__name__}: {error}")
+        """Reconcile until `stop` is set. `last_error` says what it waits for, or that it has ended before."""
+        try:
+            while not stop.is_set():
+                self._turn(stop)
+        finally:
+            if not stop.is_set():
+                self.last_error = "has ended"
+
+    def _turn(self, stop: threading.Event) -> None:
+        try:
+            seen = self._queue.last_event()
+            due = self.reconcile()
+            self.last_error = None
+            stop.wait(self._rest_s)
+            if not due:
+                self._queue.events(seen, wait_s=IDLE_S)
+        except QueueUnavailableError as error:
+            self._wait(stop, f"redis: {error}")
+        except Exception as error:
+            refused = refusal(error)
+            if refused is not None:
+                self._wait(stop, str(refused))
+                return
+            log.exception("reconcile_failed")
+            self._wait(stop, f"{type(error).__name__}: {error}")
 
     def reconcile(self) -> int:
         """One look at the active run; how many actions were due."""
@@ -67,11 +81,13 @@ class ReconcileLoop:
             self._rest_after(began)
             for action in actions:
                 perform(self.repository.store, self._queue, record, action)
-        except (ValueError, ArithmeticError) as error:
+        except Exception as error:
+            # What a newer release wrote it goes on with, once this one has left.
+            if isinstance(error, NewerArtifactError) or not is_broken(error):
+                raise
             # What is stored is broken and stays so: this run fails with the reason, the others go on.
             log.exception("run_broken", run=record.id)
-            reason = f"{type(error).__name__}: {error}"
-            perform(self.repository.store, self._queue, record, Fail(reason))
+            self.repository.give_up(self._queue, record, described(error))
             return 1
         return len(actions)
 

@@ -9,11 +9,13 @@ from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.settings import OracleSettings
 from services.oracle.worker import JudgeHandler
 from shared.runtime.http.app import create_app, serve
+from shared.runtime.opening import open_store
 from shared.runtime.shutdown import process_ends_with, stop_on_signals
-from shared.runtime.stores import open_store
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
 from shared.runtime.worker.loop import Limits, Worker
+from shared.store.artifacts.identity import namespace_of
+from shared.store.artifacts.probe import probe_of
 from shared.store.artifacts.store import ArtifactStore
 from shared.store.board.redis_board import RedisBoard, RedisBudget
 from shared.store.queue.redis_queue import RedisQueue
@@ -25,16 +27,18 @@ def main() -> None:
     settings = OracleSettings()
     configure_logging("oracle", settings.log_level)
     stop = stop_on_signals()
-    store, board = open_store(settings), RedisBoard(settings.redis_url)
+    store = open_store(settings)
+    namespace = namespace_of(store, settings.queue_namespace)
+    board = RedisBoard(settings.redis_url, namespace=namespace)
     judges = JudgeRegistry(
-        JudgeBuilder(settings, store, board, RedisBudget(settings.redis_url)),
+        JudgeBuilder(settings, store, board, RedisBudget(settings.redis_url, namespace=namespace)),
         max_judges=settings.oracle_max_judges,
         capacity=settings.oracle_remembered_answers,
     )
-    works, ended = settings.oracle_role != "api", threading.Event()
+    works, ended, probe = settings.oracle_role != "api", threading.Event(), probe_of(store)
 
     def ready() -> dict[str, str | None]:
-        return {"worker": "has ended" if ended.is_set() else None}
+        return {"worker": "has ended" if ended.is_set() else None, "store": probe.trouble()}
 
     answers = settings.oracle_role != "worker"
     comparisons = ComparisonBoard(store, board)
@@ -63,7 +67,12 @@ def _work(
     ended: threading.Event,
 ) -> None:
     with process_ends_with(ended):
-        queue = RedisQueue(settings.redis_url, consumer=settings.consumer("oracle"), lease_s=settings.lease_s)
+        queue = RedisQueue(
+            settings.redis_url,
+            consumer=settings.consumer("oracle"),
+            lease_s=settings.lease_s,
+            namespace=namespace_of(store, settings.queue_namespace),
+        )
         handler = JudgeHandler(store, judges, retry_pause_s=settings.oracle_retry_pause_s)
         limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
         Worker(queue, store, ["judge"], handler, limits).run(stop)

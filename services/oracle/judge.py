@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from shared.contracts.judges import JudgeSpec
+from shared.contracts.outside import cleaned
 from shared.contracts.records import Message, VerdictStatus
 from shared.contracts.rest.judging import JudgeIdentity
 
@@ -22,9 +23,9 @@ class JudgeBuildError(ValueError):
     """The specification leads to no working judge; `field` names the part of it that is wrong."""
 
     def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
         self.field = field
-        self.reason = reason
+        self.reason = cleaned(reason)
+        super().__init__(f"{field}: {self.reason}")
 
 
 class JudgeUnavailableError(RuntimeError):
@@ -37,7 +38,7 @@ class JudgeUnavailableError(RuntimeError):
     def __init__(
         self, reason: str, *, retry_after_s: float = 0.0, longest_pause_s: float = 60.0, silent_s: float | None = None
     ) -> None:
-        super().__init__(reason)
+        super().__init__(cleaned(reason))
         self.retry_after_s = retry_after_s
         self.longest_pause_s = longest_pause_s
         self.silent_s = silent_s
@@ -47,9 +48,15 @@ class JudgeUnavailableError(RuntimeError):
 class JudgeChangedError(RuntimeError):
     """The judge is not the one that this run began with: its preferences would be mixed with another's."""
 
+    def __init__(self, reason: str) -> None:
+        super().__init__(cleaned(reason))
+
 
 class JudgeRefusedError(RuntimeError):
     """The judge refuses to be asked like this (wrong key, wrong URL): only a person can mend that."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(cleaned(reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +105,12 @@ def opinion(given: float, swapped: float | None, latency_s: float) -> Opinion:
 
 def abstention(reason: str, latency_s: float) -> Opinion:
     """The judge cannot answer this comparison, however often it is asked."""
-    return Opinion("abstain", None, None, reason[:MAX_REASON], latency_s)
+    return Opinion("abstain", None, None, cleaned(reason, MAX_REASON), latency_s)
 
 
 def failure(reason: str, latency_s: float) -> Opinion:
     """The judge did not answer; asking again may help."""
-    return Opinion("error", None, None, reason[:MAX_REASON], latency_s)
+    return Opinion("error", None, None, cleaned(reason, MAX_REASON), latency_s)
 
 
 class Judge(Protocol):

@@ -9,7 +9,8 @@ from services.oracle.judge import OWN_RULES
 from shared.runtime.http.app import HttpSettings
 
 JudgeKind = Literal["rules", "reward_model", "pair_model"]
-_THIS_MACHINE = ("http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*")
+# A port of its own: on others of this machine listen vLLM, Redis, and whatever else trusts loopback.
+_JUDGES_PORT = ("http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000")
 
 
 class OracleSettings(HttpSettings):
@@ -31,10 +32,11 @@ class OracleSettings(HttpSettings):
     oracle_entry_points: tuple[str, ...] = Field(
         default=(OWN_RULES,),
         description="Prefixes of the rules' entry points that runs and API requests may name: importing is running "
-        'code. Add your own as JSON, e.g. `["services.oracle.rules.", "my_rules."]`.',
+        'code. Add your own as JSON, e.g. `["services.oracle.rules.", "my_rules."]`; they must be installed, or on '
+        "PYTHONPATH.",
     )
     oracle_http_judges: tuple[str, ...] = Field(
-        default=_THIS_MACHINE,
+        default=_JUDGES_PORT,
         description="URLs, as JSON, below which `http` judges may be: scheme, host, port (`*` is any) and path.",
     )
     oracle_http_key_files: dict[str, Path] = Field(

@@ -6,22 +6,21 @@ the judge at most the questions of one shard again, and the pairs are the same w
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from services.oracle.judge import Judge, JudgeChangedError, JudgeUnavailableError
 from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.shards.all_against_all import compare_all
 from services.oracle.shards.pairs import derive_pairs
 from services.oracle.shards.questions import StepOracle, UnansweredError, against_reference, select, step_name
 from services.oracle.shards.rollouts import evaluation_rollouts, read_rollouts
-from shared.contracts.plans import PLAN, BasePlan, EvaluationPlan, HalfStepPlan
+from shared.contracts.plans import BasePlan, EvaluationPlan, HalfStepPlan
 from shared.contracts.records import PreferencePair, Rollout, Skipped, Verdict
 from shared.contracts.rest.judging import JudgeIdentity
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.telemetry import span
 from shared.runtime.worker.loop import GiveUp, RetryLater
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError, create_model, read_model
+from shared.store.artifacts.plans import read_plan
+from shared.store.artifacts.store import ArtifactStore, create_model, read_model
 from shared.store.artifacts.tables import create_table, read_table
 
 _LONGEST_PAUSE_S = 60.0
@@ -43,7 +42,7 @@ class JudgeHandler:
         stored as verdicts without an answer, and whether there are too many of them is the controller's decision.
         `RetryLater`, not counted, while the judge is unavailable; `GiveUp` once that lasts for `max_outage_s`.
         """
-        plan = self._plan(item)
+        plan = read_plan(self._store, item.step)
         if isinstance(plan, BasePlan) or (isinstance(plan, EvaluationPlan) and _alone(plan)):
             raise ValueError(f"{item.step}: a step of type {plan.type} without an opponent has nothing to judge")
         with span("judge", run=item.run, step=item.step, shard=item.shard):
@@ -56,13 +55,6 @@ class JudgeHandler:
             except JudgeChangedError:
                 self._judges.forget(plan.oracle.judge)
                 raise
-
-    def _plan(self, item: WorkItem) -> BasePlan | HalfStepPlan | EvaluationPlan:
-        key = layout.plan(item.step)
-        try:
-            return PLAN.validate_json(self._store.read(key))
-        except ValidationError as error:
-            raise CorruptArtifactError(f"{key}: {error}") from error
 
     def _half_step(self, plan: HalfStepPlan, item: WorkItem, attempt: Attempt) -> dict[str, Any]:
         rollouts = read_rollouts(

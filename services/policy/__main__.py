@@ -7,10 +7,11 @@ from services.policy.building import build_parts, run_loops
 from services.policy.settings import PolicySettings
 from services.policy.worker import GenerateHandler
 from shared.runtime.http.app import check_exposure, serve
+from shared.runtime.opening import open_store
 from shared.runtime.shutdown import process_ends_with, stop_on_signals
-from shared.runtime.stores import open_store
 from shared.runtime.telemetry import configure_logging
 from shared.runtime.threads import wait_passively
+from shared.store.artifacts.probe import probe_of
 from shared.store.artifacts.store import ArtifactStore
 
 
@@ -22,10 +23,11 @@ def main() -> None:
     check_exposure(settings)
     stop, ended = stop_on_signals(), threading.Event()
     store = open_store(settings)
-    parts = build_parts(settings, store)
+    parts, probe = build_parts(settings, store), probe_of(store)
 
     def ready() -> dict[str, str | None]:
-        return {"worker": "has ended" if ended.is_set() else None, "engine": parts.gate.trouble}
+        worker = "has ended" if ended.is_set() else None
+        return {"worker": worker, "store": probe.trouble(), "engine": parts.gate.trouble}
 
     app = policy_app(settings, parts.completions, ready=ready)
     arguments = (settings, store, parts.handler, stop, ended)

@@ -18,6 +18,7 @@ from services.policy.worker import GenerateHandler
 from shared.runtime.device_lock import DeviceLock, SharedDevice
 from shared.runtime.entry_points import named
 from shared.runtime.worker.loop import Limits, Worker
+from shared.store.artifacts.identity import namespace_of
 from shared.store.artifacts.store import ArtifactStore
 from shared.store.queue.redis_queue import RedisQueue
 from shared.store.weights.store import weights_of
@@ -76,12 +77,12 @@ def _settle(device: SharedDevice) -> None:
 def run_loops(settings: PolicySettings, store: ArtifactStore, handler: GenerateHandler, stop: threading.Event) -> None:
     """Work in `num_loops` loops until told to stop; a loop that breaks stops the others, and its error is raised."""
     limits = Limits(lease_s=settings.lease_s, deadline_s=settings.deadline_s, drain_s=settings.drain_s)
-    num = num_loops(settings)
+    num, namespace = num_loops(settings), namespace_of(store, settings.queue_namespace)
 
     def run(index: int) -> None:
         # A consumer of its own: an item is held by one loop, not by one process.
         consumer = f"{settings.consumer('policy')}-{index}"
-        queue = RedisQueue(settings.redis_url, consumer=consumer, lease_s=settings.lease_s)
+        queue = RedisQueue(settings.redis_url, consumer=consumer, lease_s=settings.lease_s, namespace=namespace)
         try:
             Worker(queue, store, ["generate"], handler, limits).run(stop)
         finally:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from shared.contracts.weights import Precision
 from shared.runtime.http.app import HttpSettings
+from shared.runtime.key_files import read_private
 
 
 class PolicySettings(HttpSettings):
@@ -65,8 +66,8 @@ class PolicySettings(HttpSettings):
         if self.vllm_api_key_file is None:
             return None
         try:
-            lines = self.vllm_api_key_file.read_text().splitlines()
-        except (OSError, UnicodeError) as error:
+            lines = read_private(self.vllm_api_key_file).splitlines()
+        except (OSError, ValueError) as error:
             raise ValueError(f"INPO_VLLM_API_KEY_FILE: cannot read {self.vllm_api_key_file}: {error}") from error
         if not lines or not lines[0].strip():
             raise ValueError(f"INPO_VLLM_API_KEY_FILE: {self.vllm_api_key_file} is empty")

@@ -10,13 +10,14 @@ from services.policy.drawing.prompts import Renderer, Tokenizer, prompt_limit
 from services.policy.drawing.sampling_policy import Drawing, Drawn, RenderedPrompt, SamplingPlan
 from services.policy.engine import EngineUnavailableError, SwapGivenUpError
 from services.policy.swapping.gate import Gate
-from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan
+from shared.contracts.plans import EvaluationPlan, HalfStepPlan
 from shared.contracts.records import Prompt, Rollout, Skipped
 from shared.contracts.weights import Precision
 from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.telemetry import span
 from shared.runtime.worker.loop import GiveUp, RetryLater
 from shared.store.artifacts import layout
+from shared.store.artifacts.plans import read_plan
 from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError
 from shared.store.artifacts.tables import create_table, read_skipped, read_table
 from shared.store.weights.store import weights_of
@@ -118,7 +119,7 @@ def context_of(directory: Path) -> int | None:
 
 
 def _read_plan(store: ArtifactStore, item: WorkItem) -> SamplingPlan:
-    plan = PLAN.validate_json(store.read(layout.plan(item.step)))
+    plan = read_plan(store, item.step)
     if not isinstance(plan, HalfStepPlan | EvaluationPlan):
         raise CorruptArtifactError(f"{layout.plan(item.step)} is of type {plan.type}: it samples nothing")
     return plan

@@ -56,8 +56,7 @@ class StepRunner:
         start = time.monotonic()
         pairs = read_pairs(self.store, layout.pairs_step(plan), plan)
         work = hashlib.sha256(self.store.read(layout.plan(item.step)) + pairs.digest().encode()).hexdigest()
-        name = item.step.removeprefix(f"{layout.run(item.run)}/").replace("/", "-")
-        checkpoints = self.checkpoints(self.scratch / layout.scratch(item.run) / name, work)
+        checkpoints = self.checkpoints(self.scratch / layout.workspace(item.run, item.step), work)
         trained = train(Iteration(plan, pairs, self.policies, checkpoints, self.compute, self.strategy))
         policy = trained.policy
         if policy is None:

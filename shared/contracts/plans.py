@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from shared.contracts.base import Fact
+from shared.contracts.base import Fact, Signed
 from shared.contracts.chat_template import ChatTemplateKwargs
 from shared.contracts.spec import ModelSpec, OracleSpec, SamplingSpec, SelectionSpec, TrainingSpec
 from shared.contracts.weights import WeightVersion
@@ -18,7 +18,7 @@ class Shard(Fact):
     prompts: list[int] = Field(description="row numbers in the run's prompts.parquet")
 
 
-class BasePlan(Fact):
+class BasePlan(Signed):
     """Import the run's model as weight version 0."""
 
     type: Literal["base"] = "base"
@@ -60,7 +60,7 @@ class GeometricMixtureWeights(Fact):
 MixtureWeights = Annotated[UniformMixtureWeights | GeometricMixtureWeights, Field(discriminator="kind")]
 
 
-class HalfStepPlan(Fact):
+class HalfStepPlan(Signed):
     """Sample and judge pairs under `sample_from`, then train `start_from` towards the anchored target."""
 
     type: Literal["half_step"] = "half_step"
@@ -108,7 +108,7 @@ class GapPlan(Fact):
     earlier: list[WeightVersion] = Field(description="versions whose response j also meets the version's response j")
 
 
-class EvaluationPlan(Fact):
+class EvaluationPlan(Signed):
     """Sample `version` on held-out prompts, judge it against the reference's responses, score its KL."""
 
     type: Literal["evaluation"] = "evaluation"

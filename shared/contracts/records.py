@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.contracts.base import Fact
+from shared.contracts.base import Fact, Signed
+from shared.contracts.outside import OutsideText
 from shared.contracts.weights import Precision, WeightVersion
 
 FinishReason = Literal["stop", "length"]
@@ -30,8 +31,8 @@ class Prompt(Fact):
 class Skipped(Fact):
     """Input that was left out, and why. Nothing is ever left out silently."""
 
-    id: str
-    reason: str
+    id: OutsideText
+    reason: OutsideText
 
 
 class Rollout(Fact):
@@ -81,7 +82,7 @@ class Verdict(Fact):
     judge: str
     judge_revision: str
     latency_s: float = Field(ge=0.0)
-    error: str | None = None
+    error: OutsideText | None = None
 
 
 class CrossComparison(Fact):
@@ -125,15 +126,21 @@ class PreferencePair(Fact):
     rejected_win_rate: float | None = None
 
 
+class StoreIdentity(Signed):
+    """`identity.json`: which store this is. A copy of a store is the same one to whoever reads it."""
+
+    id: str
+
+
 class DeadLetter(Fact):
     """`dead/<kind>-<shard>.json`: work given up, mostly after three tries; it fails the run with this reason."""
 
     item: str
     attempts: int
-    reasons: list[str]
+    reasons: list[OutsideText]
 
 
-class PublishedWeights(Fact):
+class PublishedWeights(Signed):
     """`weights.json` of a base or half-step: the weights that it made, chosen once, and what training measured."""
 
     version: WeightVersion
@@ -206,7 +213,7 @@ class EvaluationResult(Fact):
     samples: list[Sample] = Field(default_factory=list[Sample])
 
 
-class Commit(Fact):
+class Commit(Signed):
     """`commit.json`: an iteration happened, once. Names its weights, records its artifacts' digests."""
 
     iteration: int
@@ -223,5 +230,5 @@ class Intent(Fact):
     """`intents/0004.json`: what somebody wants of a run; the highest number is in force."""
 
     action: Literal["pause", "resume", "cancel", "failed"]
-    reason: str | None = None
+    reason: OutsideText | None = None
     request: str | None = Field(default=None, description="digest of the request's Idempotency-Key, where it had one")

@@ -110,4 +110,7 @@ class PromotedWeights(Fact):
     """`GET /v1/weights/promoted`."""
 
     current: Promotion | None = Field(description="null until something is promoted")
-    history: list[Promotion] = Field(description="all promotions and rollbacks, newest first")
+    history: list[Promotion] = Field(description="all promotions and rollbacks that can be read, newest first")
+    problem: str | None = Field(
+        default=None, description="which of them cannot be read; outsiders are refused while it is the newest"
+    )

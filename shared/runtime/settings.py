@@ -36,7 +36,25 @@ class Settings(BaseSettings):
         description="Fetched weights beyond this are evicted, the longest unused first; never what was in use within "
         "15 minutes.",
     )
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Where the queue lives.")
+    redis_url: str = Field(
+        default="redis://127.0.0.1:6379/0", repr=False, description="Where the queue lives; may hold a password."
+    )
+    queue_namespace: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="What every key of this system begins with in Redis, the same for all its services. By default a "
+        "name after the artifact store, so that systems with stores of their own may share a database.",
+    )
+    allowed_paths: tuple[Path, ...] | None = Field(
+        default=None,
+        description="Folders, as JSON, below which models, judges and prompts of runs and requests must be, links "
+        "followed. Unset: any place where the service has no key, none where it has.",
+    )
+    allow_hub: bool | None = Field(
+        default=None,
+        description="Whether runs and requests may name what is to be had from the hub. Unset: where the service has "
+        "no key.",
+    )
     lease_s: float = Field(
         default=30.0, ge=0.5, description="Work of a worker that fell silent for this long is given to another one."
     )

@@ -4,12 +4,16 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+EXIT_LOOP_ENDED = 70
+LAST_RESORT_S = 30.0
 
 
 def stop_on_signals() -> threading.Event:
@@ -30,16 +34,19 @@ def stop_on_signals() -> threading.Event:
 
 
 @contextmanager
-def process_ends_with(ended: threading.Event) -> Generator[None]:
-    """For a worker's thread: when the block raises, set `ended` and end the process, whose main thread may be serving.
+def process_ends_with(ended: threading.Event, *, last_resort_s: float = LAST_RESORT_S) -> Generator[None]:
+    """For a loop's thread: when the block raises, set `ended` and end the process, whose main thread may be serving.
 
-    A process that only looks alive is worse than one that its supervisor restarts.
+    A process that only looks alive is worse than one that its supervisor restarts: a main thread that does not end in
+    time is not waited for.
     """
     try:
         yield
     except BaseException:
-        log.exception("worker_ended")
         ended.set()
-        while True:  # the server may not have begun to listen for signals yet
+        log.exception("loop_ended", thread=threading.current_thread().name)
+        deadline = time.monotonic() + last_resort_s
+        while time.monotonic() < deadline:  # the server may not have begun to listen for signals yet
             os.kill(os.getpid(), signal.SIGTERM)
             threading.Event().wait(1.0)
+        os._exit(EXIT_LOOP_ENDED)

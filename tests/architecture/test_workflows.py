@@ -19,9 +19,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
     "services"
 ]
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
-COMMAND = re.compile(r"(?:run: |name: |`|&& |^\s+)make ([a-z-]+)", re.MULTILINE)
+COMMAND = re.compile(r"(?:run: |name: |`|&& |^\s+)make ([a-z0-9-]+)", re.MULTILINE)
 PINNED = re.compile(r"(\./\.github/workflows/[a-z]+\.yml|[\w./-]+@(v\d+|release/v\d+|[0-9a-f]{40}))")
 
 
@@ -89,6 +89,18 @@ def test_the_files_that_an_image_is_built_from_exist() -> None:
     for entry in released("images"):
         assert (ROOT / "requirements" / f"{entry['lock']}.lock").is_file()
         assert (ROOT / "services" / entry["service"] / "__main__.py").is_file()
+
+
+def test_nothing_is_released_that_was_not_audited_and_images_say_what_they_are_made_of() -> None:
+    release = WORKFLOWS["release.yml"]["jobs"]
+    audit = "\n".join(step.get("run", "") for step in release["audit"]["steps"])
+    assert "pip-audit --strict" in audit
+    assert "cyclonedx-py requirements" in audit
+    assert "requirements/*.lock" in audit
+    assert all("audit" in release[name]["needs"] for name in ("pypi", "images"))
+    steps = release["images"]["steps"]
+    assert any(step.get("run") == "make images-pin" for step in steps)
+    assert [step["with"]["sbom"] for step in steps if "sbom" in step.get("with", {})] == [True]
 
 
 def test_a_workflow_reads_and_only_publishing_writes() -> None:

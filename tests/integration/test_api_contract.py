@@ -1,5 +1,6 @@
 """The three APIs keep what their descriptions promise, whatever is sent to them, with and without keys."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from services.policy.building import build_parts
 from services.policy.settings import PolicySettings
 from shared.contracts.records import Message
 from shared.contracts.rest.judging import OpenComparison
+from shared.runtime.key_files import write_private
 from shared.store.artifacts import layout, promotions
 from shared.store.artifacts.store import DirectoryStore, create_model
 from shared.store.board.memory_board import MemoryBoard
@@ -30,6 +32,8 @@ from tests.support.contract import Fuzzing, fuzz
 from tests.support.published import a_stored_run, commit_weights, weights_without_a_model
 from tests.support.served import served
 
+# As many for each operation, service and way to ask: INPO_FUZZ_CASES=400 is about 24,000 requests.
+FUZZ_CASES = int(os.environ.get("INPO_FUZZ_CASES", "20"))
 KEYS = "everything\nread looks\njudge judges\n"
 Known = dict[str, str]
 
@@ -83,29 +87,29 @@ SERVICES: dict[str, Callable[..., tuple[FastAPI, Known]]] = {
 }
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(240 if FUZZ_CASES <= 20 else 7200)
 @pytest.mark.parametrize("service", SERVICES)
 def test_without_keys_every_answer_is_one_that_the_description_promises(service: str, tmp_path: Path) -> None:
     app, known = SERVICES[service](tmp_path)
     with served(app) as url:
-        seen = fuzz(url, {}, Fuzzing(num_cases=20, known=known, never_known=frozenset({EVENTS})))
+        seen = fuzz(url, {}, Fuzzing(num_cases=FUZZ_CASES, known=known, never_known=frozenset({EVENTS})))
     assert all(statuses & {200, 201, 400, 404, 409, 422} for statuses in seen.values()), seen
     assert not any(401 in statuses for statuses in seen.values()), seen
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(240 if FUZZ_CASES <= 20 else 7200)
 @pytest.mark.parametrize("service", SERVICES)
 def test_with_keys_every_answer_is_promised_and_no_route_forgets_its_key(service: str, tmp_path: Path) -> None:
     """Requests carry a key of all scopes, one of one scope, a wrong one or none: each route is refused with 401."""
     keys = tmp_path / "keys"
-    keys.write_text(KEYS)
+    write_private(keys, KEYS)
     app, known = SERVICES[service](tmp_path, api_key_file=keys)
     headers = [{"Authorization": f"Bearer {key}"} for key in ("everything", "everything", "looks", "judges", "wrong")]
     with served(app) as url:
         seen = fuzz(
             url,
             headers[0],
-            Fuzzing(num_cases=20, headers=[*headers, {}], known=known, never_known=frozenset({EVENTS})),
+            Fuzzing(num_cases=FUZZ_CASES, headers=[*headers, {}], known=known, never_known=frozenset({EVENTS})),
         )
     for operation, statuses in seen.items():
         assert (401 in statuses) == (not operation.endswith(("/healthz", "/readyz"))), (operation, statuses)

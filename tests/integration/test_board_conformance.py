@@ -132,6 +132,23 @@ def test_what_nobody_puts_up_any_more_is_not_given_out(bench: StepRunner) -> Non
     assert sorted(leased(bench.board)) == ["a", "b"]
 
 
+def test_a_redis_clock_that_was_hours_ahead_and_is_right_again_blocks_no_comparison(
+    redis_url: str, redis_server: RedisServer
+) -> None:
+    """What the board left behind at ten hours ahead: a lease that was just over, under a clock at that hour."""
+    board = RedisBoard(redis_url)
+    board.put(JUDGE, ["a"])
+    assert leased(board) == ["a"]
+    with redis_server.client() as client:
+        seconds, micros = client.time()  # pyright: ignore
+        then_ms = int(seconds) * 1000 + int(micros) // 1000 + 36_000_000
+        client.hset("inpo:board:clock", "last_ms", str(then_ms))
+        client.zadd(f"inpo:board:{JUDGE}:leased", {"a": then_ms})
+        client.zadd(f"inpo:board:{JUDGE}:wanted", {"a": then_ms + 600_000})
+    assert leased(board) == ["a"]
+    assert board.counts(JUDGE).leased == 1
+
+
 def test_counts_know_a_judge_that_was_never_there_from_one_that_was(bench: StepRunner) -> None:
     bench.board.put(JUDGE, ["a", "b"])
     counts = bench.board.counts(JUDGE)

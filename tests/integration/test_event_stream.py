@@ -3,7 +3,9 @@
 """`/v1/runs/{id}/events` over a real server and a real Redis: who comes back misses nothing and sees nothing twice."""
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -17,10 +19,11 @@ from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.contracts.work import Event
 from shared.store.artifacts.store import DirectoryStore
-from shared.store.queue.redis_queue import EVENTS, RedisQueue
+from shared.store.queue.redis_queue import NAMESPACE, RedisQueue
 from tests.support.published import a_stored_run
 from tests.support.served import served
 
+MAX_STREAMS = 60
 Line = tuple[str | None, str, str]  # id, event, data
 
 
@@ -33,7 +36,8 @@ class System:
         self.run = a_stored_run(self.store, folder)
         self.queue = self._connection("api")
         loop = ReconcileLoop(RunRepository(self.store), self.queue)
-        self.app = controller_app(ControllerSettings(), self.store, self.queue, self._connection("events"), loop)
+        settings = ControllerSettings(max_streams=MAX_STREAMS)
+        self.app = controller_app(settings, self.store, self.queue, self._connection("events"), loop)
 
     def publish(self, first: int, last: int) -> None:
         """Events of this run numbered so, each followed by one of another run."""
@@ -112,7 +116,7 @@ def test_an_id_whose_followers_are_no_longer_all_kept_is_answered_by_a_gap_and_t
         system.publish(1, 10)
         first = system.read(url, 1, "0")[0][0]
         with redis.Redis.from_url(system.redis_url) as client:
-            client.xtrim(EVENTS, maxlen=6, approximate=False)
+            client.xtrim(f"{NAMESPACE}:events", maxlen=6, approximate=False)
         seen = system.read(url, 4, first)
         identity, event, data = seen[0]
         assert (identity, event) == (None, "gap")
@@ -130,6 +134,36 @@ def test_an_id_of_a_stream_that_was_lost_is_a_gap_and_not_a_silence(system: Syst
         seen = system.read(url, 2, "9999999999999-7")
         assert [event for _, event, _ in seen] == ["gap", "item_done"]
         assert numbers(seen[1:]) == [1]
+
+
+def test_sixty_streams_need_no_thread_each_and_one_more_of_the_key_is_told_to_wait(system: System) -> None:
+    """Looks of a client that waits for its first event, and a POST, are answered meanwhile; all see the next event."""
+    with served(system.app) as url, ExitStack() as stack:
+        address = f"{url}/v1/runs/{system.run}/events"
+        before = threading.active_count()
+
+        def opened() -> httpx.Response:
+            return stack.enter_context(httpx.stream("GET", address, timeout=60.0, trust_env=False))
+
+        streams = [opened() for _ in range(MAX_STREAMS)]
+        assert [stream.status_code for stream in streams] == [200] * MAX_STREAMS
+        assert threading.active_count() - before < MAX_STREAMS / 4
+        refused = opened()
+        refused.read()
+        assert (refused.status_code, "INPO_MAX_STREAMS" in refused.json()["detail"]) == (429, True)
+        assert httpx.post(f"{url}/v1/runs/{system.run}:pause", timeout=20.0, trust_env=False).status_code == 200
+        system.publish(1, 1)
+        for stream in streams:
+            lines = (line for line in events_in(stream.iter_lines()) if "number" in line[2])
+            assert numbers([next(lines)]) == [1]
+
+
+def test_a_stream_that_closes_gives_its_place_back(system: System) -> None:
+    with served(system.app) as url:
+        for _ in range(2):
+            system.publish(1, 1)
+            for _ in range(MAX_STREAMS):
+                assert system.read(url, 1, "0")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Judges in processes of their own decide a run; each dies in the middle, stays away for 20 s, and comes back."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 from services.cli.launcher.redis_server import free_port
 from services.cli.launcher.up import RunningSystem, running_system
 from shared.contracts.records import Rollout, Verdict
+from shared.store.artifacts.identity import namespace_of
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.artifacts.tables import read_table
 from shared.store.queue.redis_queue import RedisQueue
@@ -78,7 +80,8 @@ def check_labels(store: DirectoryStore, run: str) -> int:
 
 def check_history(system: RunningSystem, run: str) -> None:
     """The outage was waited for, and no item was counted as tried or failed."""
-    queue = RedisQueue(system.redis_url, consumer="test", lease_s=30.0)
+    namespace = namespace_of(DirectoryStore(system.store_dir), None)
+    queue = RedisQueue(system.redis_url, consumer="test", lease_s=30.0, namespace=namespace)
     events = [event for _, event in queue.events("0", wait_s=0.0) if event.run == run]
     kinds = Counter(event.type for event in events)
     assert kinds["item_retried"] == kinds["item_dead"] == 0
@@ -108,7 +111,9 @@ def survives(system: RunningSystem, tmp_path: Path, oracle: dict[str, Any], modu
 def test_a_pushed_judge_that_dies_for_20_s_costs_no_attempt_no_label_and_no_second_asking(tmp_path: Path) -> None:
     port = free_port()
     oracle = {"judge": {"kind": "http", "url": f"http://127.0.0.1:{port}/v1/judgments", "max_batch": 4}}
-    with running_system(tmp_path / "state", stub_system(5.0, INPO_ORACLE_RETRY_PAUSE_S="0.3")) as system:
+    allowed = json.dumps([f"http://127.0.0.1:{port}"])
+    options = stub_system(5.0, INPO_ORACLE_RETRY_PAUSE_S="0.3", INPO_ORACLE_HTTP_JUDGES=allowed)
+    with running_system(tmp_path / "state", options) as system:
         survives(system, tmp_path, oracle, "logged_push_judge", port)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -56,6 +57,34 @@ def test_redis_and_the_four_services_run_and_end_with_the_context(tmp_path: Path
         assert (found.url, found.store_dir) == (system.url, tmp_path / "store")
     assert not [pid for pid in started.values() if _group(pid)]
     assert whereabouts(tmp_path) is None
+
+
+def test_nothing_of_the_folder_that_it_is_started_in_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that was cloned or unpacked may hold a module by the name of one that every service imports."""
+    folder, state = tmp_path / "cloned", Path("state")
+    folder.mkdir()
+    (folder / "http.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')\n")
+    monkeypatch.chdir(folder)
+    with running_system(state, stub_options()) as system:
+        for name in SERVICES:
+            assert Path(psutil.Process(system.processes[name]).cwd()) == folder / "state"
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_what_a_system_leaves_in_its_folder_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Also where the umask is that of a group, and the folder was there before."""
+    state = tmp_path / "state"
+    before = os.umask(0o002)
+    try:
+        state.mkdir()
+        with running_system(state, stub_options()):
+            found = {file.name: stat.S_IMODE(file.stat().st_mode) for file in state.iterdir()}
+            found |= {file.name: stat.S_IMODE(file.stat().st_mode) for file in (state / "logs").iterdir()}
+            assert whereabouts(state) is not None
+    finally:
+        os.umask(before)
+    assert {found[name] for name in ("up.json", "up.lock", "redis.log", "controller.log")} == {0o600}
+    assert {found[name] for name in ("logs", "redis")} == {0o700}
 
 
 def test_a_killed_service_comes_back_and_nothing_of_its_group_stays(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from shared.store.queue.redis_queue import RedisQueue
 from shared.store.redis_client import server_version
 from tests.support.queues import age_leases, claim_now
 from tests.support.redis_server import RedisServer
+from tests.support.refusing_redis import REFUSALS, refusing_redis
 from tests.support.waiting import wait_until
 from tests.support.work import RUN, done, work_item
 
@@ -135,6 +136,7 @@ CALLS: dict[str, Callable[[Queue, WorkItem], object]] = {
     "publish": lambda queue, item: queue.publish(done(item)),
     "events": lambda queue, _: queue.events("$", wait_s=0.0),
     "last_event": lambda queue, _: queue.last_event(),
+    "check": lambda queue, _: queue.check(),
     "depths": lambda queue, _: queue.depths(),
     "items": lambda queue, item: queue.items(item.kind),
 }
@@ -145,6 +147,66 @@ def test_without_redis_every_call_says_that_the_queue_is_unavailable(name: str) 
     queue = queue_of(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(QueueUnavailableError):
         CALLS[name](queue, work_item())
+
+
+@pytest.mark.parametrize("word", REFUSALS)
+def test_whatever_redis_refuses_with_is_an_outage_in_its_own_words(
+    redis_server: RedisServer, redis_url: str, word: str
+) -> None:
+    """Never an error of another kind, which would end the worker. The same object works again afterwards."""
+    with refusing_redis(redis_server.port) as proxy:
+        queue = queue_of(proxy.url)
+        queue.submit(work_item(1))
+        held = claim_now(queue)
+        queue.submit(work_item(2))
+        of_a_claim: list[Callable[[Queue, WorkItem], object]] = [
+            lambda queue, _: queue.renew(held),
+            lambda queue, _: queue.complete(held, done(held.item)),
+            lambda queue, _: queue.fail(held, "no"),
+            lambda queue, _: queue.release(held),
+        ]
+        with proxy.refusing(REFUSALS[word]):
+            for call in [*CALLS.values(), *of_a_claim]:
+                with pytest.raises(QueueUnavailableError, match=word):
+                    call(queue, work_item())
+        assert queue.renew(held)
+        assert claim_now(queue).item.shard == 2
+
+
+def test_a_group_that_was_destroyed_is_made_again_with_all_its_work(redis_server: RedisServer, redis_url: str) -> None:
+    queue = queue_of(redis_url)
+    for shard in range(2):
+        queue.submit(work_item(shard))
+    held = claim_now(queue)
+    redis_server.client().xgroup_destroy(STREAM, "workers")
+    assert {claim_now(queue).item.shard for _ in range(2)} == {0, 1}
+    assert queue.complete(held, done(held.item)), "it has the item again, so what it did counts"
+
+
+def test_a_check_finds_what_only_refuses_to_write(redis_server: RedisServer, redis_url: str) -> None:
+    queue = queue_of(redis_url)
+    queue.check()
+    with redis_server.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            with pytest.raises(QueueUnavailableError, match="NOREPLICAS"):
+                queue.check()
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+    queue.check()
+
+
+def test_systems_of_different_namespaces_share_a_database_unseen(redis_url: str) -> None:
+    mine = RedisQueue(redis_url, consumer="one", lease_s=30.0, namespace="inpo-mine")
+    theirs = RedisQueue(redis_url, consumer="one", lease_s=30.0, namespace="inpo-theirs")
+    theirs.submit(work_item())
+    theirs.publish(done(work_item()))
+    assert mine.claim(["generate"], wait_s=0.0) is None
+    assert mine.outstanding(RUN) == set()
+    assert mine.events("0", wait_s=0.0) == []
+    assert mine.submit(work_item())
+    assert mine.drop(RUN) == 1
+    assert claim_now(theirs).item == work_item()
 
 
 def test_a_redis_that_refuses_to_write_is_unavailable_not_broken(redis_server: RedisServer, redis_url: str) -> None:

@@ -14,7 +14,7 @@ from tests.support.specs import a_spec
 
 Answer = BaseModel | httpx.Response | BaseException
 
-RUN = "small-20250101-120000-1a2b"
+RUN = "small-20250101-120000-5f3a9c0d2b7e4a61c8d0f2b4a6e8135c"
 
 
 def a_version(number: int) -> WeightVersion:

@@ -1,5 +1,8 @@
 """The process tree as /proc shows it."""
 
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -20,6 +23,13 @@ def command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def send_signal(pid: int | None, number: signal.Signals) -> None:
+    """To a process that may have ended already, or was not there."""
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _parent(stat: Path) -> int | None:

@@ -13,6 +13,7 @@ from shared.contracts.weights import Precision, WeightVersion
 from shared.inpo.seeds import seed_of
 
 VOCABULARY = 200
+SLOW_S = 6.0
 
 
 class StubEngine:
@@ -61,6 +62,8 @@ def _swallow(prompt: bytes) -> None:
         raise ValueError("this prompt is poison")
     if b"poison that kills" in prompt:
         os.kill(os.getpid(), signal.SIGKILL)
+    if b"prompt that takes long" in prompt:
+        threading.Event().wait(SLOW_S)
     if b"poison that hangs" in prompt:
         threading.Event().wait()
 

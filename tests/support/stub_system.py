@@ -1,6 +1,7 @@
 """The real system with a stub engine and a stub trainer: runs take seconds, and equal inputs give equal bytes."""
 
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,10 @@ def stub_system(lease_s: float, **environment: str) -> UpOptions:
     return UpOptions(lease_s=lease_s, env=ENVIRONMENT | environment)
 
 
-def create_run(
-    system: RunningSystem,
-    folder: Path,
-    poison: str | None = None,
-    oracle: dict[str, Any] | None = None,
-    **changes: Any,
-) -> str:
-    """A run of 3 iterations with 4 shards of one prompt each; its id. Waits for a controller that is coming back.
+def run_body(
+    folder: Path, poison: str | None = None, oracle: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    """The specification of a run of 3 iterations with 4 shards of one prompt each.
 
     `poison` replaces every prompt of the first iteration's last shard, `oracle` the rule that answers,
     `changes` other top-level fields of the specification.
@@ -43,7 +40,7 @@ def create_run(
     file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in prompts))
     held_out = folder / "held-out.jsonl"
     held_out.write_text('{"prompt": "held out?"}\n')
-    body = a_spec_body(
+    return a_spec_body(
         folder,
         prompts={"sets": [{"path": str(file)}]},
         oracle=oracle or RULE,
@@ -51,12 +48,26 @@ def create_run(
         evaluation={"prompts": {"path": str(held_out)}, "num_prompts": 1},
         **changes,
     )
+
+
+def create_run(
+    system: RunningSystem,
+    folder: Path,
+    poison: str | None = None,
+    oracle: dict[str, Any] | None = None,
+    **changes: Any,
+) -> str:
+    """A run of `run_body`; its id. Waits for a controller that is coming back, or whose storage refuses for a while."""
+    body = run_body(folder, poison, oracle, **changes)
+    headers = {"Idempotency-Key": secrets.token_hex(8)}
     created: dict[str, Any] = {}
 
     def accepted() -> bool:
         try:
-            response = httpx.post(f"{system.url}/v1/runs", json=body, trust_env=False)
+            response = httpx.post(f"{system.url}/v1/runs", json=body, headers=headers, trust_env=False)
         except httpx.TransportError:
+            return False
+        if response.status_code in (409, 503, 507):
             return False
         assert response.status_code == 201, response.text
         created.update(response.json())

@@ -1,11 +1,12 @@
 """`python -m tests.support.toy_worker URL FOLDER LEASE_S DEADLINE_S MODE`: a real worker process with a toy handler.
 
 Writes `made/<shard>` for every good shard and a line to FOLDER/starts for every start. Shard 0 misbehaves as MODE says:
-`raises`, `kills` (its own process, as the system does when memory is short), `hangs`, `slow` (blocks three leases,
-then succeeds), `good`.
+`raises`, `kills` (its own process, as the system does when memory is short), `hangs`, `backtracks` (for ever, and no
+other thread runs meanwhile), `slow` (blocks three leases, then succeeds), `good`.
 """
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -46,6 +47,8 @@ class ToyHandler:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hangs":
                 threading.Event().wait()
+            case "backtracks":
+                re.match("(a+)+$", "a" * 60 + "b")
             case "slow":
                 threading.Event().wait(3 * self._lease_s)
             case _:
@@ -60,7 +63,7 @@ def main() -> None:
     store = DirectoryStore(Path(folder) / "store")
     queue = RedisQueue(url, consumer=Settings().consumer("toy"), lease_s=float(lease_s))
     handler = ToyHandler(store, Path(folder) / "starts", mode, float(lease_s))
-    limits = Limits(lease_s=float(lease_s), deadline_s=float(deadline_s), drain_s=0.2)
+    limits = Limits(lease_s=float(lease_s), deadline_s=float(deadline_s), drain_s=0.2, grace_s=1.0)
     Worker(queue, store, ["generate"], handler, limits).run(stop)
 
 

@@ -44,16 +44,27 @@ RedisUrl = Annotated[
         help="Redis of the queue; by default that of the system in --state-dir (`up`: one of its own).",
     ),
 ]
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--queue-namespace",
+        envvar="INPO_QUEUE_NAMESPACE",
+        help="What the system's keys in Redis begin with; by default named after its artifact store.",
+    ),
+]
 STATE_DIR = Path(".inpo")
 
 
 def connect(url: str | None, state_dir: Path, key_file: Path | None) -> "Api":
-    """The controller that the options name; the key itself may come from INPO_API_KEY."""
+    """The controller that the options name; the key itself may come from INPO_API_KEY.
+
+    `UserError` where only a file that may be somebody else's says where it is.
+    """
     import os  # noqa: PLC0415  (heavy imports stay out of `inpo --help`)
 
     from services.cli.client import Api, bearer_key  # noqa: PLC0415
     from services.cli.launcher.up import whereabouts  # noqa: PLC0415
 
-    found = whereabouts(state_dir)
+    found = None if url else whereabouts(state_dir)
     address = url or (found.url if found is not None else DEFAULT_URL)
     return Api(address, bearer_key(key_file, os.environ.get("INPO_API_KEY")))

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from services.cli.commands.options import STATE_DIR, KeyFile, RedisUrl, RunId, StateDir, StoreDir, Url, connect
+from services.cli.commands.options import (
+    STATE_DIR,
+    KeyFile,
+    Namespace,
+    RedisUrl,
+    RunId,
+    StateDir,
+    StoreDir,
+    Url,
+    connect,
+)
 from services.cli.failures import UserError, reported
 
 app = typer.Typer(no_args_is_help=True, help="What waits, what was given up, and trying that again.")
@@ -14,23 +24,31 @@ _LEASE_S = 30.0  # of no effect: the commands never lease work
 
 
 @app.command()
-def show(redis_url: RedisUrl = None, state_dir: StateDir = STATE_DIR) -> None:
+def show(
+    redis_url: RedisUrl = None,
+    store_dir: StoreDir = None,
+    state_dir: StateDir = STATE_DIR,
+    queue_namespace: Namespace = None,
+) -> None:
     """Depth of every stream, and all outstanding items with their history."""
     from services.cli.launcher.up import whereabouts  # noqa: PLC0415
-    from services.cli.queue_admin import queue_state  # noqa: PLC0415
+    from services.cli.queue_admin import existing_store, queue_state  # noqa: PLC0415
     from services.cli.views.queue_tables import depths_table, items_table  # noqa: PLC0415
     from services.cli.views.screen import screen  # noqa: PLC0415
+    from shared.store.artifacts.identity import namespace_of  # noqa: PLC0415
     from shared.store.queue.redis_queue import RedisQueue  # noqa: PLC0415
 
     with reported():
-        found = whereabouts(state_dir)
+        found = None if redis_url else whereabouts(state_dir)
         address = redis_url or (found.redis_url if found is not None else None)
         if address is None:
             raise UserError(
                 f"no system runs in {state_dir}: start one with `inpo up`, or name its Redis with --redis-url"
             )
+        place = store_dir or (found.store_dir if found is not None else _store_dir(None, state_dir))
+        namespace = queue_namespace or namespace_of(existing_store(place), None)
         try:
-            queue = RedisQueue(address, consumer="inpo-queue-show", lease_s=_LEASE_S)
+            queue = RedisQueue(address, consumer="inpo-queue-show", lease_s=_LEASE_S, namespace=namespace)
         except ValueError:  # its text may quote a piece of the address, and that a password
             raise UserError("--redis-url is no address of a Redis, such as redis://127.0.0.1:6379/0") from None
         depths, items = queue_state(queue, address)

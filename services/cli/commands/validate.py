@@ -22,6 +22,7 @@ def show(spec: RunSpec, report: Report, console: Console) -> None:
         f"at most {report.pairs_per_iteration} pairs ({spec.selection.method}), {spec.iterations} iterations",
         f"  algorithm   {algorithm.name}, {_parameters(spec)}",
         *_gap_lines(spec, report),
+        *([] if report.disk is None else [f"  disk        {report.disk}"]),
         f"  judge       {spec.oracle.judge.kind}, {spec.oracle.answers} answers",
     ]
     console.print("\n".join(lines), markup=False, soft_wrap=True)

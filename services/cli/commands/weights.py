@@ -30,8 +30,11 @@ def weights(
         return
     with reported():
         api = connect(url, state_dir, api_key_file)
-        found = api.weights().weights
-        if not found:
+        listed = api.weights()
+        for damaged in listed.damaged:
+            screen().print(f"{damaged.run}@{damaged.number} is damaged: {damaged.problem}", markup=False, style="red")
+        found = listed.weights
+        if not found and not listed.damaged:
             screen().print("no weights yet: the first iteration's commit brings some")
             return
         current = api.promoted().current

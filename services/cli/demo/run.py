@@ -22,8 +22,8 @@ from shared.contracts.plans import EvaluationPlan
 from shared.contracts.records import Rollout
 from shared.contracts.rest.runs import IterationView, RunDetail
 from shared.contracts.spec import RunSpec
+from shared.runtime.opening import named_store
 from shared.runtime.settings import Settings
-from shared.runtime.stores import open_store
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import ArtifactStore, read_model
 from shared.store.artifacts.tables import read_table
@@ -188,7 +188,7 @@ def demonstrate(
     Returns the path of the JSON. The system behind `api` must run on this machine, with its artifacts in
     `store_dir`, or in INPO_STORE_URL.
     """
-    demo = Demo(api, open_store(Settings(store_dir=store_dir)), console)
+    demo = Demo(api, named_store(Settings(store_dir=store_dir)), console)
     for method in METHODS:
         demo.align(method, demo_spec(method, model.directory, model.prompts, seed, iterations))
     return _conclude(demo, out_dir, seed)

@@ -30,10 +30,14 @@ def examine(machine: Machine, places: Places) -> list[Row]:
 
 
 def system_in(state_dir: Path) -> Places | None:
-    """The places of the system that runs in a state directory; None when none does."""
+    """The places of the system that runs in a state directory; None when none does, or none of this user's."""
     try:
+        from services.cli.failures import UserError  # noqa: PLC0415
         from services.cli.launcher.up import whereabouts  # noqa: PLC0415
     except ImportError:  # a package is not there: the table says which
         return None
-    found = whereabouts(state_dir)
+    try:
+        found = whereabouts(state_dir)
+    except UserError:
+        return None
     return None if found is None else Places(found.url, found.store_dir, found.redis_url)

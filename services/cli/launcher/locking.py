@@ -21,7 +21,7 @@ def only_one(state_dir: Path) -> Generator[int]:
     The lock of a launcher that was killed is held by its process groups until the last has ended; that is waited for.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(state_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(descriptor, state_dir)
         os.ftruncate(descriptor, 0)

@@ -32,7 +32,7 @@ def find_redis_server() -> Path:
 
 def redis_arguments(binary: Path, directory: Path, port: int) -> list[str]:
     """The command line of a server for this machine only, whose append-only file survives kill -9."""
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     options = {"--port": str(port), "--bind": "127.0.0.1", "--dir": str(directory), "--save": "", "--appendonly": "yes"}
     return [str(binary), *(word for option in options.items() for word in option)]
 

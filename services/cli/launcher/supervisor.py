@@ -26,7 +26,9 @@ TICK_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A process to keep running; its output is appended to `log`. A foundation is ended after those that need it.
+    """A process to keep running, in `folder`; its output is appended to `log`, which nobody else can read.
+
+    A foundation is ended after those that need it.
 
     One with a `health` is ended, with its group, and started again when that fails.
     """
@@ -37,6 +39,7 @@ class Command:
     log: Path
     foundation: bool = False
     health: Health | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +138,11 @@ class Supervisor:
 
     def _start(self, child: _Child) -> None:
         shim = [sys.executable, "-I", "-S", str(Path(lifeline.__file__)), str(self._read_end)]
-        with child.command.log.open("ab") as log:
+        with open(child.command.log, "ab", opener=_private) as log:
             child.process = subprocess.Popen(  # noqa: S603  (our own command lines)
                 [*shim, *child.command.arguments],
                 env=dict(child.command.environment),
+                cwd=child.command.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -161,6 +165,10 @@ class Supervisor:
             uptime_s=time.monotonic() - child.started_s if alive else 0.0,
             last_exit=child.last_exit if alive or process is None else _ending(process),
         )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _bury(child: _Child) -> None:

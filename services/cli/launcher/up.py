@@ -8,6 +8,7 @@ with running_system(Path(".inpo")) as system:
 """
 
 import os
+import stat
 import sys
 import threading
 import time
@@ -15,17 +16,23 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from services.cli.failures import StartError
+from services.cli.failures import StartError, UserError
 from services.cli.launcher.locking import only_one
 from services.cli.launcher.redis_server import answers_ping, find_redis_server, free_port, is_free, redis_arguments
 from services.cli.launcher.supervisor import GRACE_S, Command, Status, Supervisor
+from services.cli.launcher.surroundings import services_environment
 from services.cli.launcher.vllm import START_S, VLLM, VllmOptions, VllmServer, healthy, vllm_server
+from shared.runtime.key_files import is_ours_alone, write_private
 
 SERVICES = ("controller", "policy", "oracle", "trainer")
 REDIS = "redis"
+UP = "up.json"
+
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Whereabouts(BaseModel):
@@ -34,7 +41,7 @@ class Whereabouts(BaseModel):
     url: str
     oracle_url: str
     policy_url: str
-    redis_url: str
+    redis_url: str = Field(repr=False)
     store_dir: Path
     vllm_url: str | None = None
 
@@ -44,12 +51,12 @@ class UpOptions:
     """What may differ from the defaults.
 
     Port 0 takes a free one. `env` goes to every service, `service_env` to the one that it names; `commands` replaces
-    `python -m services.<name>` of the services that it names. With `vllm` the policy samples from a vLLM server, which
-    may take `START_S` longer to be ready.
+    `python -P -m services.<name>` of the services that it names. With `vllm` the policy samples from a vLLM server,
+    which may take `START_S` longer to be ready.
     """
 
     port: int = 0
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
     lease_s: float | None = None
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     service_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
@@ -64,7 +71,7 @@ class RunningSystem:
 
     url: str
     oracle_url: str
-    redis_url: str
+    redis_url: str = field(repr=False)
     redis_port: int | None
     store_dir: Path
     logs: Path
@@ -94,14 +101,13 @@ def running_system(state_dir: Path, options: UpOptions | None = None) -> Generat
     """
     chosen = options or UpOptions()
     state_dir = state_dir.resolve()
-    logs = state_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    logs = _folders(state_dir)
     with only_one(state_dir) as lock:
         redis_port = free_port() if chosen.redis_url is None else None
-        vllm = None if chosen.vllm is None else vllm_server(chosen.vllm, logs)
+        vllm = None if chosen.vllm is None else vllm_server(chosen.vllm, state_dir)
         where = _whereabouts(state_dir, chosen, redis_port, vllm)
         supervisor = Supervisor(_commands(state_dir, chosen, where, redis_port, vllm), held=[lock])
-        place = state_dir / "up.json"
+        place = state_dir / UP
         try:
             supervisor.start()
             system = RunningSystem(
@@ -115,7 +121,7 @@ def running_system(state_dir: Path, options: UpOptions | None = None) -> Generat
                 where.vllm_url,
             )
             _wait_until_ready(system, chosen.ready_timeout_s + (START_S if vllm is not None else 0.0))
-            place.write_text(where.model_dump_json(indent=1))
+            write_private(place, where.model_dump_json(indent=1))
             yield system
         finally:
             place.unlink(missing_ok=True)
@@ -123,11 +129,37 @@ def running_system(state_dir: Path, options: UpOptions | None = None) -> Generat
 
 
 def whereabouts(state_dir: Path) -> Whereabouts | None:
-    """Where the system of a state directory is, None when none runs there."""
+    """Where the system of a state directory is, None when none runs there.
+
+    `UserError` when the file that says so may be somebody else's, or names another machine: a key is sent there.
+    """
+    place = state_dir / UP
     try:
-        return Whereabouts.model_validate_json((state_dir / "up.json").read_bytes())
+        found = Whereabouts.model_validate_json(place.read_bytes())
     except (OSError, ValueError):
         return None
+    addresses = (found.url, found.oracle_url, found.policy_url)
+    if not is_ours_alone(place) or any(urlsplit(address).hostname != "127.0.0.1" for address in addresses):
+        raise UserError(
+            f"{place} says where a system runs, but is not what `inpo up` wrote for this user alone: name the "
+            "controller with --url, choose another --state-dir, or remove the file"
+        )
+    return found
+
+
+def _folders(state_dir: Path) -> Path:
+    """The state directory, in which nobody else can put a file, and the folder of its logs in it."""
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = stat.S_IMODE(state_dir.stat().st_mode)
+    if mode & _WRITABLE_BY_OTHERS:
+        try:
+            state_dir.chmod(mode & ~_WRITABLE_BY_OTHERS)
+        except PermissionError:
+            reason = f"others can write to {state_dir}, which is not yours: choose another --state-dir"
+            raise StartError(reason) from None
+    logs = state_dir / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    return logs
 
 
 def _whereabouts(state_dir: Path, options: UpOptions, redis_port: int | None, vllm: VllmServer | None) -> Whereabouts:
@@ -155,6 +187,7 @@ def _commands(
         commands.append(Command(REDIS, arguments, os.environ, logs / "redis.log", foundation=True))
     if vllm is not None:
         commands.append(vllm.command)
+    surroundings = services_environment(os.environ)
     # A worker drains for less than the time after which it is killed, unless the user says otherwise.
     defaults = {"INPO_DRAIN_S": str(GRACE_S / 2)}
     shared = {
@@ -168,9 +201,9 @@ def _commands(
     ports = {name: url.rpartition(":")[2] for name, url in urls.items()}
     for name in SERVICES:
         own = {"INPO_PORT": ports[name]} if name in ports else {}
-        environment = {**defaults, **os.environ, **shared, **own, **options.env, **options.service_env.get(name, {})}
-        arguments = options.commands.get(name, (sys.executable, "-m", f"services.{name}"))
-        commands.append(Command(name, arguments, environment, logs / f"{name}.log"))
+        environment = {**defaults, **surroundings, **shared, **own, **options.env, **options.service_env.get(name, {})}
+        arguments = options.commands.get(name, (sys.executable, "-P", "-m", f"services.{name}"))
+        commands.append(Command(name, arguments, environment, logs / f"{name}.log", folder=state_dir))
     return commands
 
 

@@ -1,6 +1,7 @@
 """vLLM as one more process of the all-in-one system: in an environment of its own, on a free loopback port."""
 
 import os
+import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from services.policy.engines.vllm.serving import (
     environment,
     vllm_python,
 )
+from shared.runtime.key_files import write_private
 
 VLLM = "vllm"
 START_S = 300.0
@@ -45,9 +47,16 @@ class VllmServer:
     settings: dict[str, str]
 
 
-def vllm_server(options: VllmOptions, logs: Path) -> VllmServer:
-    """The command that serves the model, and the services' settings; `StartError` says what is missing."""
-    server = ServerOptions(model=options.model.expanduser().resolve(), port=free_port(), dtype=options.dtype)
+def vllm_server(options: VllmOptions, state_dir: Path) -> VllmServer:
+    """The command that serves the model, and the services' settings; `StartError` says what is missing.
+
+    Server and services share a key that is made anew each time and stands in a file of the state directory.
+    """
+    key_file = state_dir / "vllm.key"
+    write_private(key_file, secrets.token_urlsafe(32) + "\n")
+    server = ServerOptions(
+        model=options.model.expanduser().resolve(), port=free_port(), dtype=options.dtype, api_key_file=key_file
+    )
     try:
         python = options.python or vllm_python(Path(__file__).resolve().parents[3])
         device: Literal["cpu", "cuda"] = "cuda" if os.environ.get("INPO_DEVICE", "cpu").startswith("cuda") else "cpu"
@@ -61,10 +70,12 @@ def vllm_server(options: VllmOptions, logs: Path) -> VllmServer:
     settings = {
         "INPO_ENGINE": VLLM,
         "INPO_VLLM_URL": url,
+        "INPO_VLLM_API_KEY_FILE": str(key_file),
         "INPO_SERVED_MODEL": str(server.model),
         "INPO_DTYPE": options.dtype,
     }
-    return VllmServer(url, Command(VLLM, command, variables, logs / f"{VLLM}.log", health=health), health, settings)
+    log = state_dir / "logs" / f"{VLLM}.log"
+    return VllmServer(url, Command(VLLM, command, variables, log, health=health, folder=state_dir), health, settings)
 
 
 def healthy(url: str) -> bool:

@@ -9,6 +9,7 @@ from services.controller.prompts.errors import InvalidSpecError
 from services.controller.prompts.loading import load_prompts
 from services.controller.runs.advice import advice
 from services.controller.runs.checks import check_models
+from services.controller.runs.footprint import Footprint, footprint, shortage
 from services.oracle.judge import JudgeBuildError
 from services.oracle.judges import rules
 from services.policy.drawing.prompts import Renderer, Tokenizer, prompt_limit
@@ -17,6 +18,8 @@ from shared.contracts.judges import judges_of
 from shared.contracts.records import Prompt, Skipped
 from shared.contracts.rest.runs import Advice
 from shared.contracts.spec import RunSpec
+from shared.runtime.settings import Settings
+from shared.store.artifacts.probe import free_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,8 @@ class Report:
     """What a run would do.
 
     `skipped` are rows that it would leave out when it reads them, at its creation, `unrendered` prompts that it would
-    leave out later, when it renders them; `unchecked` is what only running can tell; `warnings` are theory's.
+    leave out later, when it renders them; `unchecked` is what only running can tell; `warnings` are theory's, and about
+    the disk of the store, of which `disk` is what the run needs.
     """
 
     num_train: dict[int, int]
@@ -34,6 +38,7 @@ class Report:
     unrendered: list[Skipped]
     unchecked: list[str] = field(default_factory=list[str])
     warnings: list[Advice] = field(default_factory=list[Advice])
+    disk: Footprint | None = None
 
 
 def check(spec: RunSpec) -> Report:
@@ -47,6 +52,7 @@ def check(spec: RunSpec) -> Report:
     _check_rules(spec, unchecked)
     unrendered = _unrendered(spec, prompts, unchecked)
     sets = Counter(prompt.set for prompt in prompts if prompt.split == "train")
+    disk = footprint(spec, min(sets.values()))
     return Report(
         num_train=dict(sorted(sets.items())),
         num_held_out=sum(prompt.split == "held_out" for prompt in prompts),
@@ -54,8 +60,14 @@ def check(spec: RunSpec) -> Report:
         skipped=skipped,
         unrendered=unrendered,
         unchecked=unchecked,
-        warnings=advice(spec),
+        warnings=[*advice(spec), *shortage(disk, _free_bytes(Settings().store_dir))],
+        disk=disk,
     )
+
+
+def _free_bytes(store: Path) -> int:
+    """Where the store is, or would be made."""
+    return free_bytes(next(folder for folder in [store.absolute(), *store.absolute().parents] if folder.exists()))
 
 
 def _check_rules(spec: RunSpec, unchecked: list[str]) -> None:

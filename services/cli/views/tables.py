@@ -16,6 +16,7 @@ STATE_STYLES = {
     "cancelled": "yellow",
     "paused": "yellow",
     "queued": "dim",
+    "unreadable": "bold red",
 }
 SHIFTS = ("chosen_log_prob_shift", "rejected_log_prob_shift")
 _SAMPLE_CHARACTERS = 400
@@ -147,8 +148,7 @@ def facts_table(run: RunDetail) -> Table:
         ("run", Text(run.id)),
         ("state", state_text(run.state)),
         ("phase", phase_text(run)),
-        ("algorithm", run.spec.algorithm.name),
-        ("model", Text(run.spec.model.path)),
+        *_spec_facts(run),
         ("weights", Text(str(run.weights)) if run.weights is not None else "none yet"),
         ("prompts", _prompts_text(run)),
         ("created", run.created_at),
@@ -158,6 +158,12 @@ def facts_table(run: RunDetail) -> Table:
     for name, value in facts:
         table.add_row(Text(name, style="dim"), value)
     return table
+
+
+def _spec_facts(run: RunDetail) -> list[tuple[str, str | Text]]:
+    if run.spec is None:
+        return []
+    return [("algorithm", run.spec.algorithm.name), ("model", Text(run.spec.model.path))]
 
 
 def _prompts_text(run: RunDetail) -> str:

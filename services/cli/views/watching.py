@@ -22,7 +22,7 @@ from services.cli.views.tables import (
 from shared.contracts.records import DualityGap
 from shared.contracts.rest.runs import IterationView, RunDetail
 
-ENDED = ("succeeded", "failed", "cancelled")
+ENDED = ("succeeded", "failed", "cancelled", "unreadable")
 POLL_S = 0.5
 _NUMBER = re.compile(r"[0-9.]+")
 SLOWEST_POLL_S = 5.0

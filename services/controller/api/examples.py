@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.contracts.records import Commit, Estimate, EvaluationResult, Message, PreferencePair, Sample
+from shared.contracts.records import Commit, Estimate, EvaluationResult, Message, PreferencePair, Sample, Skipped
 from shared.contracts.rest.runs import (
     IterationList,
     IterationView,
@@ -11,13 +11,14 @@ from shared.contracts.rest.runs import (
     RunDetail,
     RunList,
     RunView,
+    SkippedPage,
     WeightsList,
     WeightsView,
 )
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import PromotedWeights, Promotion, WeightVersion
 
-RUN = "stories-20260301-120000-1a2b"
+RUN = "stories-20260301-120000-5f3a9c0d2b7e4a61c8d0f2b4a6e8135c"
 
 SPEC: dict[str, Any] = {
     "name": "stories",
@@ -90,6 +91,9 @@ ITERATIONS = IterationList(
     iterations=[IterationView(iteration=1, commit=_COMMIT, evaluation=_EVALUATION)], skipped=[]
 ).model_dump(mode="json")
 PAIRS = PairPage(iteration=1, total=64, offset=0, pairs=[_PAIR]).model_dump(mode="json")
+SKIPPED = SkippedPage(
+    total=1, offset=0, skipped=[Skipped(id="openings.jsonl:17", reason="duplicate of openings.jsonl:3")]
+).model_dump(mode="json")
 WEIGHTS = WeightsList(
     weights=[
         WeightsView(

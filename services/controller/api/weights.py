@@ -15,14 +15,14 @@ from shared.runtime.http.openapi import refusals
 from shared.runtime.http.requests import Caller, Identity
 from shared.store.artifacts import promotions
 from shared.store.artifacts.requests import RequestIdentity
-from shared.store.artifacts.store import ArtifactStore
+from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError
 from shared.store.weights.manifests import WeightsError
 from shared.store.weights.store import weights_of
 
 VersionName = Annotated[
     str,
     Path(
-        pattern=r"^[a-z0-9][a-z0-9-]{0,80}@(0|[1-9][0-9]{0,5})$",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,120}@(0|[1-9][0-9]{0,5})$",
         examples=[examples.VERSION_NAME],
         description="`run@number`: a run's id and the number of a committed weight version of it.",
     ),
@@ -41,7 +41,8 @@ def weights_router(repository: RunRepository, store: ArtifactStore) -> APIRouter
     @router.get("/promoted", openapi_extra=described(response=examples.PROMOTED))
     def get_promoted() -> PromotedWeights:
         """What the policy service answers outsiders with, and what it answered with before."""
-        return PromotedWeights(current=promotions.current(store), history=promotions.history(store))
+        found = promotions.found(store)
+        return PromotedWeights(current=found.in_force, history=found.history, problem="; ".join(found.problems) or None)
 
     @router.post(
         "/{version}:promote",
@@ -76,10 +77,13 @@ def _promotable(repository: RunRepository, store: ArtifactStore, name: str) -> W
     """The committed version of that name, whose directory still is what was committed."""
     run, _, number = name.partition("@")
     try:
-        record = repository.record(run)
+        repository.known(run)
     except UnknownRunError:
         raise ProblemError(404, "Unknown run", f"no run has the id {run!r}; GET /v1/runs lists them") from None
-    version = committed_version(store, record.id, int(number))
+    try:
+        version = committed_version(store, run, int(number))
+    except CorruptArtifactError as error:
+        raise ProblemError(409, "Commit damaged", str(error)) from None
     if version is None:
         detail = f"version {number} of {run} is not committed; GET /v1/weights lists those that are"
         raise ProblemError(404, "Unknown weight version", detail)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from shared.contracts.records import PreferencePair, PublishedWeights, Rollout, Skipped
 from shared.store.artifacts import layout
@@ -15,16 +15,17 @@ _DETAIL = re.compile(r"\s*(\([^)]*\)|:.*)", re.DOTALL)
 _NUMBER = re.compile(r"\d[\d,.]*")
 
 
-def skipped_of(store: ArtifactStore, steps: Iterable[str]) -> list[Skipped]:
-    """What these half-steps left out: over-long prompts, identical responses, lost comparisons, over-long pairs."""
-    skipped: list[Skipped] = []
+def skipped_of(store: ArtifactStore, steps: Iterable[str]) -> Iterator[Skipped]:
+    """What these half-steps left out: over-long prompts, identical responses, lost comparisons, over-long pairs.
+
+    No more is read than is asked for.
+    """
     for step in steps:
-        for name in store.list(f"{step}/rollouts"):
-            skipped += read_skipped(store, f"{step}/rollouts/{name}", Rollout)
-        for name in store.list(f"{step}/pairs"):
-            skipped += read_skipped(store, f"{step}/pairs/{name}", PreferencePair)
-        skipped += read_model(store, layout.published(step), PublishedWeights).skipped
-    return skipped
+        for name in layout.in_order(store.list(f"{step}/rollouts")):
+            yield from read_skipped(store, f"{step}/rollouts/{name}", Rollout)
+        for name in layout.in_order(store.list(f"{step}/pairs")):
+            yield from read_skipped(store, f"{step}/pairs/{name}", PreferencePair)
+        yield from read_model(store, layout.published(step), PublishedWeights).skipped
 
 
 def by_reason(skipped: Iterable[Skipped]) -> dict[str, int]:

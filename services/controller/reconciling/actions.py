@@ -1,6 +1,7 @@
 """Performing the reconciler's actions: each creates an artifact exclusively or asks the queue, so twice is once."""
 
 from services.controller.measuring import evaluating
+from services.controller.prompts.listed import ListedPrompt
 from services.controller.reconciling import plan_building
 from services.controller.reconciling.committing import commit
 from services.controller.reconciling.observer import committed_version, half_step_weights
@@ -22,8 +23,14 @@ from shared.contracts.work import Event
 from shared.inpo.plan import REFERENCE, Iterate
 from shared.runtime.telemetry import span
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, create_model, read_model
-from shared.store.artifacts.tables import read_table
+from shared.store.artifacts.store import (
+    ArtifactStore,
+    CorruptArtifactError,
+    MissingArtifactError,
+    create_model,
+    read_model,
+)
+from shared.store.artifacts.tables import read_columns
 from shared.store.queue.protocol import Queue
 
 
@@ -56,24 +63,38 @@ def perform(store: ArtifactStore, queue: Queue, record: RunRecord, action: Actio
             plan = read_model(store, layout.plan(step), EvaluationPlan)
             create_model(store, layout.result(step), evaluating.conclude(store, spec.evaluation, plan))
             queue.publish(Event(type="evaluation_concluded", run=run, data={"version": version}))
-        case Fail(reason):
-            declare(store, queue, run, Intent(action="failed", reason=reason))
-            queue.drop(run)
+        case Fail(reason, after):
+            intent = Intent(action="failed", reason=reason)
+            if declare(store, run, intent, after):
+                announce(queue, run, intent)
+                queue.drop(run)
 
 
-def declare(store: ArtifactStore, queue: Queue, run: str, intent: Intent) -> None:
-    """Write the next intent of a run, unless its request did so before, and tell everybody."""
-    if not declared(store, run, intent.request):
-        number = len(store.list(layout.intents(run))) + 1
-        while not create_model(store, layout.intent(run, number), intent):
-            number += 1
+def declare(store: ArtifactStore, run: str, intent: Intent, after: int) -> bool:
+    """Write the intent that follows number `after`; False, with nothing changed, when somebody else's does already.
+
+    `after` is read before the state that the intent is decided on: of two who decide on the same, one is refused.
+    """
+    return create_model(store, layout.intent(run, after + 1), intent)
+
+
+def announce(queue: Queue, run: str, intent: Intent) -> None:
+    """Tell everybody that the run has this intent."""
     queue.publish(Event(type="run_changed", run=run, data=intent.model_dump(exclude={"request"})))
 
 
 def declared(store: ArtifactStore, run: str, request: str | None) -> bool:
     """Whether this request has written an intent of the run already."""
-    keys = [f"{layout.intents(run)}/{name}" for name in store.list(layout.intents(run))] if request else []
-    return any(read_model(store, key, Intent).request == request for key in keys)
+    names = store.list(layout.intents(run)) if request is not None else []
+    return any(_asked_by(store, f"{layout.intents(run)}/{name}", request) for name in names)
+
+
+def _asked_by(store: ArtifactStore, key: str, request: str | None) -> bool:
+    """An intent that cannot be read is nobody's."""
+    try:
+        return read_model(store, key, Intent).request == request
+    except (CorruptArtifactError, MissingArtifactError):
+        return False
 
 
 class _Weights:
@@ -93,5 +114,7 @@ class _Weights:
         return version
 
 
-def _prompts(store: ArtifactStore, run: str) -> list[Prompt]:
-    return read_table(store, layout.prompts(run), Prompt)
+def _prompts(store: ArtifactStore, run: str) -> list[ListedPrompt]:
+    """Without their texts, which no plan holds."""
+    rows = read_columns(store, layout.prompts(run), Prompt, ("prompt_id", "split", "set"))
+    return [ListedPrompt(*row) for row in rows]

@@ -1,19 +1,18 @@
 """What the store and the queue hold of a run, as the reconciler wants it. Reads names, hardly ever contents."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeAlias
 
 from services.controller.reconciling.plan_building import num_half_steps
 from services.controller.reconciling.reconciler import Evaluation, Observed, Step
-from shared.contracts.plans import PLAN
 from shared.contracts.records import Commit, DeadLetter, Intent, PublishedWeights, Verdict
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Kind, item_id
 from shared.store.artifacts import layout
+from shared.store.artifacts.plans import read_plan
 from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, read_model
 from shared.store.artifacts.tables import decode, num_missing
 
@@ -60,13 +59,14 @@ class Observer:
         `outstanding` must have been read before: what finishes meanwhile is then merely asked for twice. None is for
         those who only look: verdicts, which matter to the decision alone, are not counted for them.
         """
-        intents = self._store.list(layout.intents(run))
-        memory = self._memory(run, len(intents))
+        number = newest_intent(self._store, run)
+        memory = self._memory(run, number)
         iteration = num_committed(self._store, run) + 1
         halves = range(1, num_half_steps(spec, min(iteration, spec.iterations)) + 1)
         observed = Observed(
             run=run,
-            intent=_last(self._store, run, intents),
+            intent=_intent(self._store, run, number),
+            intent_number=number,
             base=self._step(memory, layout.base(run)),
             iteration=iteration,
             half_steps=tuple(self._step(memory, layout.half_step(run, iteration, half)) for half in halves),
@@ -125,9 +125,9 @@ class Observer:
         return memory.unjudged[key]
 
 
-def _memory_of(run: str, intents: int) -> _Memory:
-    """An empty one for a run at its so many intents."""
-    del run, intents
+def _memory_of(run: str, intent: int) -> _Memory:
+    """An empty one for a run at its intent of this number."""
+    del run, intent
     return _Memory()
 
 
@@ -144,18 +144,18 @@ def num_committed(store: ArtifactStore, run: str) -> int:
     return num
 
 
-def num_intents(store: ArtifactStore, run: str) -> int:
-    """How often anybody, or the controller itself, wanted something of the run."""
-    return len(store.list(layout.intents(run)))
+def newest_intent(store: ArtifactStore, run: str) -> int:
+    """Number of the intent that is in force, 0 for a run that nobody touched."""
+    return max((number for name in store.list(layout.intents(run)) if (number := layout.number_of(name))), default=0)
 
 
 def intent_in_force(store: ArtifactStore, run: str) -> Intent | None:
     """The highest intent, None for a run that nobody touched."""
-    return _last(store, run, store.list(layout.intents(run)))
+    return _intent(store, run, newest_intent(store, run))
 
 
-def _last(store: ArtifactStore, run: str, intents: Sequence[str]) -> Intent | None:
-    return read_model(store, f"{layout.intents(run)}/{intents[-1]}", Intent) if intents else None
+def _intent(store: ArtifactStore, run: str, number: int) -> Intent | None:
+    return read_model(store, layout.intent(run, number), Intent) if number else None
 
 
 def committed_version(store: ArtifactStore, run: str, number: int) -> WeightVersion | None:
@@ -175,7 +175,7 @@ def half_step_weights(store: ArtifactStore, run: str, iteration: int, half: int)
 
 def _read_plan(store: ArtifactStore, key: str) -> _Planned | None:
     try:
-        plan = PLAN.validate_json(store.read(layout.plan(key)))
+        plan = read_plan(store, key)
     except MissingArtifactError:
         return None
     if plan.type == "base" or (plan.type == "half_step" and plan.same_pairs_as is not None):

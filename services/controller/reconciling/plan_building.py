@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from services.controller.prompts.loading import rows_of
+from services.controller.prompts.listed import Listed, rows_of
 from shared.contracts.plans import (
     AnchorWeights,
     BasePlan,
@@ -16,7 +16,6 @@ from shared.contracts.plans import (
     Shard,
     UniformMixtureWeights,
 )
-from shared.contracts.records import Prompt
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
 from shared.inpo.algorithms import algorithm_named
@@ -43,7 +42,7 @@ def num_half_steps(spec: RunSpec, iteration: int) -> int:
 
 
 def half_step_plan(
-    run: str, spec: RunSpec, prompts: list[Prompt], weights: Weights, iteration: int, half: int
+    run: str, spec: RunSpec, prompts: Sequence[Listed], weights: Weights, iteration: int, half: int
 ) -> HalfStepPlan:
     """What one half-step samples, is anchored to and trains. All that it names must be published already."""
     steps = iteration_plan(spec, iteration).half_steps
@@ -90,7 +89,7 @@ def _sampling(policy: SamplingPolicy, weights: Weights) -> tuple[WeightVersion, 
 def evaluation_plan(
     run: str,
     spec: RunSpec,
-    prompts: list[Prompt],
+    prompts: Sequence[Listed],
     version: WeightVersion,
     reference: WeightVersion,
     earlier: Sequence[WeightVersion] = (),
@@ -122,7 +121,7 @@ def _gap_plan(spec: RunSpec, earlier: Sequence[WeightVersion]) -> GapPlan | None
     return GapPlan(tau=tau, earlier=list(earlier[newest:]))
 
 
-def iteration_rows(spec: RunSpec, prompts: list[Prompt], iteration: int) -> list[int]:
+def iteration_rows(spec: RunSpec, prompts: Sequence[Listed], iteration: int) -> list[int]:
     """Rows of the prompts of one iteration, each once.
 
     A shared set is walked in a seeded order, all of it before any prompt comes again; a new order each time round.

@@ -64,6 +64,7 @@ class Observed:
     outstanding: frozenset[str]
     unjudged_share: float = 0.0
     unjudged_because: str | None = None
+    intent_number: int = 0
 
     @property
     def half(self) -> int:
@@ -130,9 +131,10 @@ class Conclude:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """End the run, naming the reason."""
+    """End the run, naming the reason, unless somebody wrote an intent after the one that this was decided on."""
 
     reason: str
+    after: int = 0
 
 
 UNDER_WAY = UnderWay()
@@ -149,7 +151,7 @@ def next_actions(spec: RunSpec, observed: Observed) -> list[Action]:
         due = [action for action in due if isinstance(action, Submit | UnderWay)]
     reason = _unjudged(spec, observed) or ("; ".join(letters) if letters and not due else None)
     if reason is not None:
-        return [Fail(reason)]
+        return [Fail(reason, observed.intent_number)]
     return [action for action in due if not isinstance(action, UnderWay)]
 
 

@@ -3,41 +3,52 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from services.controller.reconciling.observer import num_intents
+from services.controller.reconciling.faults import is_broken
+from services.controller.reconciling.observer import newest_intent
 from shared.contracts.rest.runs import RunRecord
 from shared.store.artifacts.store import ArtifactStore
 
 # A tick a second looks at 1,000 ended runs again within 16 s.
 _LOOKED_AT_AGAIN = 64
+_UNREADABLE = -1
 
 
 class RunIndex:
     """The runs of a store, by id. Threads may share one.
 
     An ended run begins again when somebody resumes it. Whoever does so in this process says so (`look_again`); for the
-    sake of other processes some of the ended runs are looked at again each time, all of them in turn.
+    sake of other processes some of the ended runs are looked at again each time, all of them in turn. A run that
+    nobody can carry on is passed over like an ended one.
     """
 
     def __init__(
         self,
         store: ArtifactStore,
         read: Callable[[str], RunRecord | None],
+        created_at: Callable[[str], str | None],
         ended: Callable[[RunRecord], bool],
     ) -> None:
         self._store = store
         self._read = read
+        self._created_at = created_at
         self._has_ended = ended
         self._lock = threading.Lock()
         self._order: dict[str, str] = {}
         self._ended: dict[str, int] = {}
 
     def ids(self) -> Sequence[str]:
-        """All runs that can be read, oldest first."""
+        """All runs, those whose record cannot be read among them, oldest first."""
         with self._lock:
             return self._ids()
 
+    def newest_created_at(self) -> str | None:
+        """When the newest run was created, None without any."""
+        with self._lock:
+            runs = self._ids()
+            return self._order[runs[-1]] if runs else None
+
     def active(self) -> RunRecord | None:
-        """The oldest run that has not ended."""
+        """The oldest run that has not ended and can be read."""
         with self._lock:
             self._forget_resumed()
             candidates = (self._read(run) for run in self._ids() if run not in self._ended)
@@ -48,30 +59,48 @@ class RunIndex:
         with self._lock:
             self._ended.pop(run, None)
 
+    def set_aside(self, run: str) -> None:
+        """Nothing can be done for the run until somebody writes an intent of it, or this process begins anew."""
+        with self._lock:
+            self._ended[run] = self._newest_intent(run)
+
     def _ids(self) -> Sequence[str]:
         """Creation times by id, in their order: they are made anew when a run came or went."""
-        names = self._store.list("runs")
-        if self._order.keys() != set(names):
-            created = {name: self._order.get(name) or self._created_at(name) for name in names}
-            known = [(at, name) for name, at in created.items() if at is not None]
-            self._order = {name: at for at, name in sorted(known)}
+        names = set(self._store.list("runs"))
+        if self._order.keys() != names:
+            come = {name: at for name in names - self._order.keys() if (at := self._created_at(name)) is not None}
+            kept = {name: at for name, at in self._order.items() if name in names}
+            if come or len(kept) < len(self._order):
+                self._order = dict(sorted((kept | come).items(), key=lambda entry: (entry[1], entry[0])))
         return tuple(self._order)
-
-    def _created_at(self, run: str) -> str | None:
-        record = self._read(run)
-        return None if record is None else record.created_at
 
     def _remember(self, record: RunRecord) -> bool:
         """Whether it has ended. Intents are counted first: one that comes meanwhile is found later."""
-        intents = num_intents(self._store, record.id)
-        ended = self._has_ended(record)
+        intents = self._newest_intent(record.id)
+        ended = self._ended_or_broken(record)
         if ended:
             self._ended[record.id] = intents
         return ended
+
+    def _ended_or_broken(self, record: RunRecord) -> bool:
+        try:
+            return self._has_ended(record)
+        except Exception as error:
+            if not is_broken(error):
+                raise
+            return True
 
     def _forget_resumed(self) -> None:
         """Those that were looked at longest ago; whatever has a new intent is no longer taken for ended."""
         for run in list(self._ended)[:_LOOKED_AT_AGAIN]:
             intents = self._ended.pop(run)
-            if num_intents(self._store, run) == intents:
+            if self._newest_intent(run) == intents:
                 self._ended[run] = intents
+
+    def _newest_intent(self, run: str) -> int:
+        try:
+            return newest_intent(self._store, run)
+        except Exception as error:
+            if not is_broken(error):
+                raise
+            return _UNREADABLE

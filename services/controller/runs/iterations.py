@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import islice
 from typing import TypeVar
 
 from services.controller.measuring.skipped import skipped_of
+from services.controller.prompts.spool import SHOWN
+from services.controller.reconciling.faults import is_broken
 from services.controller.reconciling.observer import committed_version, num_committed
 from shared.contracts.records import Commit, EvaluationResult, Skipped
-from shared.contracts.rest.runs import IterationList, IterationView
+from shared.contracts.rest.runs import IterationList, IterationView, SkippedPage
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError, MissingArtifactError, read_model
+from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, read_model
 
 T = TypeVar("T")
 
@@ -30,9 +33,19 @@ class Iterations:
         following = offset + limit
         return IterationList(
             iterations=[row for row, _ in rows],
-            skipped=[item for _, skipped in rows for item in skipped],
+            skipped=[item for _, skipped in rows for item in skipped][:SHOWN],
             next=following if following < len(numbers) else None,
         )
+
+    def skipped(self, run: str, iteration: int, offset: int, limit: int) -> SkippedPage:
+        """What an iteration left out; all of it is counted once the iteration is committed."""
+        problems: list[str] = []
+        found = skipped_of(self._store, self.half_steps(run, iteration))
+        page = or_problem(problems, lambda: list(islice(found, offset, offset + limit))) or []
+        committed = self._store.exists(layout.commit(run, iteration))
+        commit = or_problem(problems, lambda: self._lean_commit(run, iteration)) if committed else None
+        total = offset + len(page) if commit is None else sum(commit.dropped.values())
+        return SkippedPage(total=total, offset=offset, skipped=page, problem="; ".join(problems) or None)
 
     def weights(self, run: str, number: int) -> WeightVersion | None:
         """The weights of a version number that is committed; None while the model is not imported."""
@@ -46,17 +59,18 @@ class Iterations:
     def half_steps(self, run: str, iteration: int) -> list[str]:
         """Keys of the half-steps that are planned so far."""
         folder = layout.iteration(run, iteration)
-        return [f"{folder}/{name}" for name in self._store.list(folder) if name.startswith("half-")]
+        numbers = {name.removeprefix("half-") for name in self._store.list(folder) if name.startswith("half-")}
+        return [f"{folder}/half-{number}" for number in layout.in_order(numbers)]
 
     def _row(self, run: str, number: int, *, digests: bool) -> tuple[IterationView, list[Skipped]]:
         """The row and what was left out; of what cannot be read, the reason."""
         problems: list[str] = []
         read = self._read_commit if digests else self._lean_commit
-        commit = _or_problem(problems, lambda: read(run, number)) if number else None
+        commit = or_problem(problems, lambda: read(run, number)) if number else None
         # The commit counts what was left out: where that is nothing, no shard is read.
         dropped = commit is not None and commit.dropped
-        skipped = _or_problem(problems, lambda: self._skipped(run, number)) if dropped else None
-        evaluation = _or_problem(problems, lambda: self.evaluation(run, number))
+        skipped = or_problem(problems, lambda: self._skipped(run, number)) if dropped else None
+        evaluation = or_problem(problems, lambda: self.evaluation(run, number))
         problem = "; ".join(problems) or None
         return IterationView(iteration=number, commit=commit, evaluation=evaluation, problem=problem), skipped or []
 
@@ -67,14 +81,17 @@ class Iterations:
         return self._read_commit(run, number).model_copy(update={"digests": {}})
 
     def _read_skipped(self, run: str, iteration: int) -> list[Skipped]:
-        return skipped_of(self._store, self.half_steps(run, iteration))
+        return list(islice(skipped_of(self._store, self.half_steps(run, iteration)), SHOWN))
 
 
-def _or_problem(problems: list[str], read: Callable[[], T]) -> T | None:
+def or_problem(problems: list[str], read: Callable[[], T]) -> T | None:
+    """What `read` finds; None, and a sentence more in `problems`, where that is missing or torn."""
     try:
         return read()
     except MissingArtifactError as error:
         problems.append(f"{error} is gone")
-    except CorruptArtifactError as error:
+    except Exception as error:
+        if not is_broken(error):
+            raise
         problems.append(str(error))
     return None

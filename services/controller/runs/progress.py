@@ -11,23 +11,31 @@ from shared.store.queue.protocol import MAX_TRIES, Queue, QueueUnavailableError
 ViewT = TypeVar("ViewT", bound=RunView)
 
 
-def with_waiting(view: ViewT, queue: Queue) -> ViewT:
+def with_waiting(view: ViewT, queue: Queue, reconciler: str | None = None) -> ViewT:
     """The view, saying for what its work waits or why it is tried again, and of how many items that is true.
 
-    Unchanged where nothing is held up.
+    `reconciler` is what keeps the controller itself from going on. Unchanged where nothing is held up.
     """
     if view.state != "running":
         return view
     try:
-        held_up = queue.waiting(view.id)
+        queue.check()
+        reason = _held_up(queue.waiting(view.id), reconciler)
     except QueueUnavailableError as error:
         reason = f"waiting for Redis: {error}"
-    else:
-        if not held_up:
-            return view
-        more = f" (and {len(held_up) - 1} more shards)" if len(held_up) > 1 else ""
-        reason = f"{_reason(held_up[0])}{more}"
+    if reason is None:
+        return view
     return view.model_copy(update={"progress": view.progress.model_copy(update={"waiting": reason})})
+
+
+def _held_up(histories: list[Attempt], reconciler: str | None) -> str | None:
+    """Work that waits says it best; the controller's own trouble goes before tries that have failed."""
+    if reconciler is not None and not (histories and histories[0].waiting_for):
+        return f"the controller waits: {reconciler}"
+    if not histories:
+        return None
+    more = f" (and {len(histories) - 1} more shards)" if len(histories) > 1 else ""
+    return f"{_reason(histories[0])}{more}"
 
 
 def _reason(history: Attempt) -> str:

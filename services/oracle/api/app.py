@@ -12,8 +12,11 @@ from services.oracle.settings import OracleSettings
 from shared.contracts.judges import LocalJudgeSpec
 from shared.contracts.rest.judging import JudgeIdentity, JudgmentRequest, JudgmentResponse
 from shared.contracts.rest.problems import FieldError
-from shared.runtime.http.app import ProblemError, Readiness, create_app
+from shared.runtime.http.app import Lane, ProblemError, Readiness, create_app
 from shared.runtime.http.openapi import refusals
+from shared.runtime.worker.watchdog import WATCHDOG
+
+LANES = (Lane(r"POST /v1/judgments", 16),)
 
 _REFUSALS = refusals(
     {
@@ -30,9 +33,9 @@ def oracle_app(
 ) -> FastAPI:
     """The app; judges that fetch their questions are served with a `board` only.
 
-    Judging blocks a thread of the server's pool, never its event loop.
+    Judging blocks threads of a lane of its own, never the event loop nor what others need.
     """
-    app = create_app("INPO oracle", settings, ready=ready)
+    app = create_app("INPO oracle", settings, ready=ready, lanes=LANES)
 
     def judgments(request: JudgmentRequest) -> JudgmentResponse:
         """Answers every pair of the request exactly once; a judge that fails on a pair says so in its result.
@@ -44,7 +47,9 @@ def oracle_app(
         if request.judge_revision not in (None, identity.revision):
             detail = f"judge_revision is {request.judge_revision}, this judge is at {identity.revision}"
             raise ProblemError(409, "Judge changed", detail)
-        return JudgmentResponse(judge=identity, results=judged(request, judge))
+        # A rule that never gives the interpreter away would hold up everybody, and the health checks, for ever.
+        with WATCHDOG.within(request.deadline_s + settings.deadline_s):
+            return JudgmentResponse(judge=identity, results=judged(request, judge))
 
     def loaded() -> list[JudgeIdentity]:
         """The judges that are loaded now."""
@@ -53,7 +58,7 @@ def oracle_app(
     app.add_api_route("/v1/judgments", judgments, methods=["POST"], tags=["judging"], responses=_REFUSALS, **JUDGMENTS)
     app.add_api_route("/v1/judges", loaded, tags=["judging"], **JUDGES)
     if board is not None:
-        add_comparison_routes(app, board)
+        add_comparison_routes(app, board, settings.max_streams)
     return app
 
 

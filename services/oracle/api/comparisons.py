@@ -1,55 +1,48 @@
 """Routes of the judges that fetch their questions: lease comparisons, post verdicts, look at the board."""
 
-import asyncio
-import errno
-import time
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 
 from services.oracle.api.examples import COUNTS, LEASE, VERDICT
 from services.oracle.comparisons.board import ComparisonBoard, UnknownComparisonError, VerdictConflictError
+from services.oracle.comparisons.waiting import WaitingRoom
 from shared.contracts.rest.judging import (
     ComparisonCounts,
     JudgeLabel,
-    LeasedComparison,
     LeasedComparisons,
     LeaseRequest,
     VerdictReceipt,
     VerdictRequest,
 )
 from shared.runtime.http.app import ProblemError
+from shared.runtime.http.lanes import Places
 from shared.runtime.http.openapi import refusals
+from shared.runtime.http.requests import Caller
 
-LOOK_S = 0.25
 ComparisonId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="as leased")]
 
 _QUEUE_LOST = {503: "Redis cannot be reached; asking again later loses nothing."}
 _VERDICT_REFUSALS = {
     404: "Nobody asked a comparison with this id.",
     409: "Another verdict was first, or an error came after its lease was over.",
-    507: "The disk is full; the verdict was not taken.",
 }
 
 
-def add_comparison_routes(app: FastAPI, board: ComparisonBoard) -> None:
-    """Serve pull judges. Waiting for a comparison holds no thread."""
+def add_comparison_routes(app: FastAPI, board: ComparisonBoard, max_waiting: int) -> None:
+    """Serve pull judges. Waiting for a comparison holds no thread; `max_waiting` leases of one key may wait at once."""
+    room, places = WaitingRoom(board), Places(max_waiting, "waiting leases")
 
-    async def lease(body: LeaseRequest, request: Request) -> LeasedComparisons:
+    async def lease(body: LeaseRequest, request: Request, caller: Caller) -> LeasedComparisons:
         """Open comparisons of a judge, given to nobody else until the lease ends; waits up to `wait_s` for the first.
 
         A comparison whose lease ran out is given out again, and a verdict under the old lease still counts while it
         is the first.
         """
-        ends = time.monotonic() + body.wait_s
-        found: list[LeasedComparison] = []
-        while not found and not await request.is_disconnected():
-            found = await asyncio.to_thread(board.lease, body)
-            remaining_s = ends - time.monotonic()
-            if remaining_s <= 0:
-                break
-            if not found:
-                await asyncio.sleep(min(LOOK_S, remaining_s))
+        waits = places.taken(caller) if body.wait_s > 0.0 else nullcontext()
+        with waits:
+            found = await room.lease(body, request.is_disconnected)
         return LeasedComparisons(comparisons=found)
 
     def verdict(comparison_id: ComparisonId, body: VerdictRequest) -> VerdictReceipt:
@@ -65,7 +58,8 @@ def add_comparison_routes(app: FastAPI, board: ComparisonBoard) -> None:
 
     tags: list[Any] = ["judging"]
     lost = refusals(_QUEUE_LOST)
-    app.add_api_route("/v1/comparisons:lease", lease, methods=["POST"], tags=tags, responses=lost, **LEASE)
+    full = refusals({429: "The key has too many leases waiting.", **_QUEUE_LOST})
+    app.add_api_route("/v1/comparisons:lease", lease, methods=["POST"], tags=tags, responses=full, **LEASE)
     refused = refusals({**_VERDICT_REFUSALS, **_QUEUE_LOST})
     path = "/v1/comparisons/{comparison_id}/verdict"
     app.add_api_route(path, verdict, methods=["POST"], tags=tags, responses=refused, **VERDICT)
@@ -80,8 +74,3 @@ def _received(board: ComparisonBoard, comparison_id: str, body: VerdictRequest) 
         raise ProblemError(404, "Unknown comparison", detail) from None
     except VerdictConflictError as error:
         raise ProblemError(409, "Verdict does not count", str(error)) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        detail = "the artifact store's disk is full; nothing was taken, send the verdict again later"
-        raise ProblemError(507, "Disk full", detail, retryable=True) from error

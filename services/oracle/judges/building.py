@@ -11,6 +11,7 @@ from services.oracle.judges.pull import PulledJudge
 from services.oracle.settings import OracleSettings
 from services.oracle.verdicts.cache import BothOrders, CachingJudge, LocalAsker
 from shared.contracts.judges import HttpJudge, JudgeSpec, PanelJudge, PullJudge
+from shared.runtime.reach import Reach
 from shared.store.artifacts.store import ArtifactStore
 from shared.store.board.budget import Budget
 from shared.store.board.protocol import Board
@@ -35,10 +36,19 @@ class JudgeBuilder:
             judge = CachingJudge(PulledJudge(spec, self.store, self.board), self.store, order="given")
             return judge if spec.order == "given" else BothOrders(judge)
         settings = self.settings
+        if spec.kind != "rules":
+            self._check_reach(spec.path)
         judge = build_judge(spec, device=settings.oracle_device, entry_points=settings.oracle_entry_points)
         if spec.kind in settings.oracle_keep_verdicts:
             return CachingJudge(LocalAsker(judge), self.store, order="both")
         return judge
+
+    def _check_reach(self, path: str) -> None:
+        keyed = self.settings.api_key_file is not None or self.settings.api_key is not None
+        try:
+            Reach.of(self.settings, keyed=keyed).check(path, hub=True)
+        except ValueError as error:
+            raise JudgeBuildError("path", str(error)) from None
 
     def _pushed(self, spec: HttpJudge) -> Judge:
         try:

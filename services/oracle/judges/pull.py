@@ -26,7 +26,6 @@ class PulledJudge:
         self._spec = spec
         self._store = store
         self._board = board
-        self._written: set[str] = set()
 
     def identity(self) -> JudgeIdentity:
         """See `Judge.identity`."""
@@ -35,12 +34,13 @@ class PulledJudge:
     def ask(self, questions: Mapping[str, Comparison], keep: Keep) -> Mapping[str, Opinion]:
         """See `Asker.ask`. `JudgeUnavailableError` until each question has its verdict or its failure."""
         del keep  # verdicts are kept by whoever receives them
-        self._write({key: asked for key, asked in questions.items() if key not in self._written})
+        # Looked for each time: a question that was given up long ago is collected, and may be asked again.
+        missing = {key: asked for key, asked in questions.items() if not self._store.exists(layout.comparison(key))}
+        self._write(missing)
         place = board_name(self._spec.name, self._spec.revision)
         failed = self._board.put(place, list(questions))
         if len(failed) == len(questions):
             self._board.forget(place, list(failed))
-            self._written.difference_update(questions)
             return {key: failure(reason, 0.0) for key, reason in failed.items()}
         counts = self._board.counts(place)
         waited_for = len(questions) - len(failed)
@@ -62,7 +62,6 @@ class PulledJudge:
 
         with ThreadPoolExecutor(NUM_WRITERS) as writers:
             list(writers.map(write, questions.items()))
-        self._written.update(questions)
 
 
 def pull_identity(name: str, revision: str) -> JudgeIdentity:

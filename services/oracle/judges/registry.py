@@ -4,7 +4,9 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -60,10 +62,19 @@ class RememberingJudge:
             self._known.popitem(last=False)
 
 
+@dataclass(slots=True)
+class _Building:
+    """A judge's construction: who holds the lock builds, the others wait for it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    num_threads: int = 0
+
+
 class JudgeRegistry:
     """The judges in use; the one unused for longest is forgotten when there are more than `max_judges`.
 
-    `build` raises `JudgeBuildError`, which is not remembered: a path may be filled later.
+    `build` raises `JudgeBuildError`, which is not remembered: a path may be filled later. Nothing is kept of a
+    specification either, which may be as large as a request, but its digest, and that only while its judge is.
     """
 
     def __init__(self, build: Callable[[JudgeSpec], Judge], *, max_judges: int = 4, capacity: int = 100_000) -> None:
@@ -71,7 +82,7 @@ class JudgeRegistry:
         self._max_judges = max_judges
         self._capacity = capacity
         self._judges: OrderedDict[str, Judge] = OrderedDict()
-        self._building: dict[str, threading.Lock] = {}
+        self._building: dict[str, _Building] = {}
         self._lock = threading.Lock()
 
     def get(self, spec: JudgeSpec) -> Judge:
@@ -79,10 +90,8 @@ class JudgeRegistry:
 
         Only those who want the same judge wait for its building: one that is far away and silent holds up no other.
         """
-        key = spec.model_dump_json()
-        with self._lock:
-            building = self._building.setdefault(key, threading.Lock())
-        with building:
+        key = _spec_key(spec)
+        with self._turn(key):
             judge = self._used(key)
             if judge is None:
                 judge = RememberingJudge(self._build(spec), capacity=self._capacity)
@@ -98,7 +107,22 @@ class JudgeRegistry:
     def forget(self, spec: JudgeSpec) -> None:
         """Build the judge anew when it is asked for next."""
         with self._lock:
-            self._judges.pop(spec.model_dump_json(), None)
+            self._judges.pop(_spec_key(spec), None)
+
+    @contextmanager
+    def _turn(self, key: str) -> Generator[None]:
+        """One thread at a time for a specification; the lock is forgotten by whoever is the last to leave it."""
+        with self._lock:
+            building = self._building.setdefault(key, _Building())
+            building.num_threads += 1
+        try:
+            with building.lock:
+                yield
+        finally:
+            with self._lock:
+                building.num_threads -= 1
+                if not building.num_threads:
+                    del self._building[key]
 
     def _used(self, key: str) -> Judge | None:
         with self._lock:
@@ -110,13 +134,16 @@ class JudgeRegistry:
         with self._lock:
             self._judges[key] = judge
             while len(self._judges) > self._max_judges:
-                forgotten, _ = self._judges.popitem(last=False)
-                self._building.pop(forgotten, None)
+                self._judges.popitem(last=False)
 
     def identities(self) -> list[JudgeIdentity]:
         """Who is loaded now."""
         with self._lock:
             return [judge.identity() for judge in self._judges.values()]
+
+
+def _spec_key(spec: JudgeSpec) -> str:
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
 def _content_key(comparison: Comparison, *, draws: bool) -> bytes:

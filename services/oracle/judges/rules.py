@@ -5,7 +5,8 @@ def build(weight: float = 1.0) -> Rule:
     def rule(prompt, first, second): ...      # a probability, or None to abstain
     return rule
 ```
-Both orders are asked and averaged, so a rule need not be antisymmetric; one that is loses nothing.
+Both orders are asked and averaged, so a rule need not be antisymmetric; one that is loses nothing. Texts of more than
+`MAX_MATCHED_BYTES` are abstained from: a rule may take the square of their length, and holds the interpreter meanwhile.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from services.oracle.judge import Comparison, Judge, JudgeBuildError, Opinion, a
 from shared.contracts.judges import RulesJudge
 from shared.contracts.records import Message
 from shared.contracts.rest.judging import JudgeIdentity
+from shared.contracts.text_limits import MAX_MATCHED_BYTES, num_bytes
 
 Rule: TypeAlias = Callable[[Sequence[Message], str, str], float | None]
 
@@ -45,6 +47,9 @@ class Rules:
 
     def _compare(self, comparison: Comparison) -> Opinion:
         started = time.perf_counter()
+        texts = [*(message.content for message in comparison.prompt), comparison.first, comparison.second]
+        if (num := num_bytes(texts)) > MAX_MATCHED_BYTES:
+            return abstention(f"prompt and responses have {num} bytes; a rule is given {MAX_MATCHED_BYTES}", 0.0)
         try:
             given = self._ask(comparison.prompt, comparison.first, comparison.second)
             swapped = self._ask(comparison.prompt, comparison.second, comparison.first)

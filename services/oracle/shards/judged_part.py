@@ -6,6 +6,8 @@ from typing import Any
 
 import regex
 
+from shared.contracts.text_limits import MAX_MATCHED_BYTES, num_bytes
+
 LIMIT_S = 1.0
 MAX_SLOW = 4
 
@@ -52,6 +54,8 @@ class JudgedPart:
             self._refusal = f"oracle.judged_part took more than {self._limit_s:g} s in each of {MAX_SLOW} responses"
         if self._refusal is not None:
             raise NoPartError(self._refusal)
+        if (num := num_bytes([response])) > MAX_MATCHED_BYTES:
+            raise NoPartError(f"a response has {num} bytes; oracle.judged_part is searched in {MAX_MATCHED_BYTES}")
         try:
             match = self._compiled.search(response, timeout=self._limit_s)
         except TimeoutError:

@@ -14,12 +14,14 @@ from shared.contracts.rest.completions import (
     ServedModel,
     ServedModels,
 )
-from shared.runtime.http.app import Readiness, create_app
+from shared.runtime.http.app import Lane, Readiness, create_app
 from shared.runtime.http.openapi import examples, refusals
 
+# An engine that batches wants many at once; the others wait without a thread.
+LANES = (Lane(r"POST /v1/completions", 40),)
 DIGEST_HEADER = "Inpo-Weights-Digest"
 
-_NAME, _DIGEST = "stories-20260301-120000-1a2b@3", "5f" * 32
+_NAME, _DIGEST = "stories-20260301-120000-5f3a9c0d2b7e4a61c8d0f2b4a6e8135c@3", "5f" * 32
 REQUEST = {"model": "promoted", "prompt": "Once upon a time", "max_tokens": 32, "seed": 7}
 RESPONSE = CompletionResponse(
     id="cmpl-0f3a",
@@ -42,8 +44,8 @@ MODELS = ServedModels(data=[ServedModel(id=_NAME, created=1_772_366_400, digest=
 
 
 def policy_app(settings: PolicySettings, completions: Completions, *, ready: Readiness = dict) -> FastAPI:
-    """The app. Generating blocks a thread of the server's pool, never its event loop."""
-    app = create_app("INPO policy", settings, ready=ready)
+    """The app. Generating blocks threads of a lane of its own, never the event loop nor what others need."""
+    app = create_app("INPO policy", settings, ready=ready, lanes=LANES)
 
     def list_models() -> ServedModels:
         """The promoted weight version; an empty list until one is promoted."""

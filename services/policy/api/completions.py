@@ -32,14 +32,16 @@ from shared.contracts.rest.completions import (
     CompletionUsage,
 )
 from shared.contracts.rest.problems import FieldError
+from shared.contracts.text_limits import too_long_for
 from shared.contracts.weights import Promotion, WeightVersion
 from shared.inpo.seeds import seed_of
 from shared.runtime.http.app import ProblemError
 from shared.store.artifacts import promotions
-from shared.store.artifacts.store import ArtifactStore
+from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError, MissingArtifactError
 from shared.store.weights.store import weights_of
 
 _REFUSAL_KEPT_S = 30.0
+_ANY_CONTEXT = 1 << 13  # tokens, of a model that does not say how many it can attend to: half a mebibyte of text
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,13 @@ class Completions:
         self._refusal: tuple[WeightVersion, str, float] | None = None
 
     def promotion(self) -> Promotion | None:
-        """The promotion in force."""
-        return promotions.current(self._store)
+        """The promotion in force; `ProblemError` where it cannot be read: no earlier one counts in its place."""
+        try:
+            return promotions.current(self._store)
+        except (CorruptArtifactError, MissingArtifactError) as error:
+            raise _unavailable(
+                "The promotion cannot be read", f"{error}: promote a version", _REFUSAL_KEPT_S
+            ) from error
 
     def is_live(self, version: WeightVersion) -> bool:
         """Whether the engine serves the version at this moment."""
@@ -115,7 +122,7 @@ class Completions:
             raise _invalid("prompt", f"{len(given)} prompts times n = {request.n}: 1 to {most} responses a request")
         encoded: list[list[int]] = []
         for index, prompt in enumerate(given):
-            ids = _ids(prompt, text.tokenizer, index)
+            ids = _ids(prompt, text, index)
             if vocabulary is not None and max(ids) >= vocabulary:
                 raise _invalid(
                     "prompt", f"prompt {index}: token id {max(ids)} is beyond the vocabulary of {vocabulary}"
@@ -219,9 +226,11 @@ def _prompts(request: CompletionRequest) -> list[str | list[int]]:
     return list(cast(list[str | list[int]], request.prompt))
 
 
-def _ids(prompt: str | list[int], tokenizer: Tokenizer, index: int) -> list[int]:
+def _ids(prompt: str | list[int], text: _Text, index: int) -> list[int]:
+    if isinstance(prompt, str) and (too_long := too_long_for(text.context or _ANY_CONTEXT, [prompt])):
+        raise _invalid("prompt", f"prompt {index} is over-long: {too_long}")
     try:
-        ids = tokenizer.encode_text(prompt) if isinstance(prompt, str) else prompt
+        ids = text.tokenizer.encode_text(prompt) if isinstance(prompt, str) else prompt
     except RenderError as error:
         raise _invalid("prompt", f"prompt {index}: {error}") from error
     if not ids:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from shared.contracts.records import Prompt, Skipped
+from shared.contracts.text_limits import too_long_for
 
 PromptFormat = Literal["auto", "chat", "text"]
 
@@ -80,6 +81,8 @@ class Renderer:
         if prompt.messages[-1].role != "user":
             raise RenderError(f"not a prompt: its last message is of the {prompt.messages[-1].role}, not of the user")
         _check_unicode(prompt)
+        if too_long := too_long_for(self._limit, (message.content for message in prompt.messages)):
+            raise RenderError(f"over-long: {too_long}")
         if self._chat:
             return self._tokenizer.encode_chat([message.model_dump() for message in prompt.messages], self._variables)
         if len(prompt.messages) > 1:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from services.policy.engine import EngineError, EngineUnavailableError, SwapGivenUpError
 from shared.contracts.weights import WeightVersion
+from shared.store.artifacts.refusals import refusal
 
 MAX_TRIES = 3
 FORGET_S = 60.0
@@ -32,8 +33,8 @@ class Refusals:
             yield
         except EngineError as error:
             self.reason = str(error)
-            # A server that is away says nothing about the weights.
-            if not isinstance(error, EngineUnavailableError):
+            # A server that is away says nothing about the weights, nor does a disk that cannot be read now.
+            if not isinstance(error, EngineUnavailableError) and refusal(error) is None:
                 self._tries[version.digest] = (tries % MAX_TRIES + 1, self._clock())
             raise
         self._tries.clear()

@@ -1,6 +1,5 @@
 """What a worker and the processes of its training group tell one another: small JSON files in a folder of their own."""
 
-import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import BaseModel
 from services.trainer import errors
 from services.trainer.settings import TrainerSettings
 from shared.contracts.work import WorkItem
+from shared.store.artifacts.refusals import refusal
 from shared.store.artifacts.store import CorruptArtifactError, MissingArtifactError
 from shared.store.weights.manifests import WeightsError
 
@@ -48,7 +48,7 @@ class Result(BaseModel):
 
 
 class Failure(BaseModel):
-    """A rank's exception."""
+    """A rank's exception; `errno` says with what the storage refused, where it did."""
 
     rank: int
     error: str
@@ -61,8 +61,10 @@ class Failure(BaseModel):
 
         None for others, which may be consequences of another rank's end.
         """
-        if self.errno in (errno.ENOSPC, errno.EDQUOT):
-            return OSError(self.errno, os.strerror(self.errno), f"rank {self.rank}: {self.message}")
+        if self.errno is not None:
+            told = OSError(self.errno, os.strerror(self.errno), f"rank {self.rank}: {self.message}")
+            if refusal(told) is not None:
+                return told
         kind = _KNOWN.get(self.error)
         return None if kind is None else kind(self.message)
 

@@ -37,7 +37,7 @@ from services.trainer.settings import TrainerSettings
 from services.trainer.step_runner import Summary
 from shared.contracts.plans import EvaluationPlan, HalfStepPlan
 from shared.contracts.work import WorkItem
-from shared.runtime.stores import local_folder
+from shared.runtime.opening import local_folder
 from shared.store.artifacts.store import ArtifactStore
 
 log = structlog.get_logger(__name__)
@@ -89,7 +89,7 @@ class ProcessGroup:
         lines: deque[str] = deque(maxlen=NUM_LINES_SHOWN)
         try:
             process = subprocess.Popen(  # noqa: S603  (our own command)
-                [sys.executable, "-m", "services.trainer.processes.torchrun", str(folder)],
+                [sys.executable, "-P", "-m", "services.trainer.processes.torchrun", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -122,6 +122,8 @@ def _environment(folder: Path, settings: TrainerSettings) -> dict[str, str]:
     threads = settings.trainer_num_threads or max(1, cores // settings.trainer_num_processes)
     return {
         "OMP_NUM_THREADS": str(threads),
+        # torchrun starts the ranks without -P; what lies in the current folder is not to be imported.
+        "PYTHONSAFEPATH": "1",
         # Whatever is compiled after all meets no lock that a killed process left.
         "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
     }

@@ -27,6 +27,7 @@ from services.trainer.processes.assignment import (
 )
 from services.trainer.settings import TrainerSettings
 from shared.runtime.telemetry import configure_logging
+from shared.store.artifacts.refusals import refusal
 
 if TYPE_CHECKING:
     from torch import device
@@ -46,8 +47,14 @@ def main() -> int:
         summary = _work(assignment)
     except Exception as error:
         log.exception("rank_failed")
-        number = error.errno if isinstance(error, OSError) else None
-        failure = Failure(rank=rank, error=type(error).__name__, message=str(error), errno=number, at_s=time.time())
+        refused = refusal(error, settings.store_dir)
+        failure = Failure(
+            rank=rank,
+            error=type(error).__name__,
+            message=str(error),
+            errno=None if refused is None else refused.errno,
+            at_s=time.time(),
+        )
         write_json(failure_path(folder, rank), failure)
         return 1
     if rank == 0:
@@ -67,17 +74,17 @@ def _work(assignment: Assignment) -> dict[str, object]:
     os.environ["DS_ACCELERATOR"] = device.type
     from services.trainer.processes.rank_runner import make_runner  # noqa: PLC0415  (slow)
     from services.trainer.ranks import Ranks  # noqa: PLC0415
-    from shared.contracts.plans import PLAN, EvaluationPlan, HalfStepPlan  # noqa: PLC0415
-    from shared.runtime.stores import open_store  # noqa: PLC0415
-    from shared.store.artifacts import layout  # noqa: PLC0415
+    from shared.contracts.plans import EvaluationPlan, HalfStepPlan  # noqa: PLC0415
+    from shared.runtime.opening import named_store  # noqa: PLC0415
+    from shared.store.artifacts.plans import read_plan  # noqa: PLC0415
 
     # Both backends on GPUs: figures are summed in host memory, tensors on the devices. We initialise, and DeepSpeed
     # finds it done: its own initialisation binds a device and was seen to hang.
     torch.distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
     ranks = Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
-    store = open_store(settings)
+    store = named_store(settings)
     runner = make_runner(store, settings, ranks, device)
-    plan = PLAN.validate_json(store.read(layout.plan(assignment.item.step)))
+    plan = read_plan(store, assignment.item.step)
     if isinstance(plan, EvaluationPlan):
         summary = runner.score(assignment.item, plan)
     else:

@@ -15,7 +15,7 @@ from services.trainer.step_runner import StepRunner
 from shared.contracts.spec import TrainingSpec
 from shared.contracts.weights import WeightVersion
 from shared.models.loading import load
-from shared.runtime.stores import local_folder
+from shared.runtime.opening import local_folder
 from shared.store.artifacts.store import ArtifactStore
 from shared.store.weights.manifests import verify
 from shared.store.weights.store import weights_of

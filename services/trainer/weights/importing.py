@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from services.trainer.errors import ModelImportError
 from services.trainer.forward.log_probs import canary_log_probs
 from services.trainer.weights.canary_recording import sampled_sequences
-from services.trainer.weights.publishing import finish, save
+from services.trainer.weights.publishing import finish, save, whole_or_nothing
 from shared.contracts.spec import ModelSpec
 from shared.contracts.weights import Canary, WeightVersion
 from shared.models.loading import load
@@ -32,12 +32,13 @@ def import_model(store: ArtifactStore, run: str, model: ModelSpec, device: torch
     except manifests.WeightsError as error:
         raise ModelImportError(f"model.path: {error}") from error
     candidate = weights_of(store).begin(run, 0)
-    save(loaded, candidate.path, directory)
-    written = load(candidate.path, torch.float32).to(device)
-    sequences = sampled_sequences(written)
-    log_probs = canary_log_probs(written, sequences, device)
-    canary = Canary(sequences=sequences, log_probs=log_probs, parent_log_probs=log_probs)
-    return finish(store, candidate, parent=None, model=written, canary=canary)
+    with whole_or_nothing(store, candidate):
+        save(loaded, candidate.path, directory)
+        written = load(candidate.path, torch.float32).to(device)
+        sequences = sampled_sequences(written)
+        log_probs = canary_log_probs(written, sequences, device)
+        canary = Canary(sequences=sequences, log_probs=log_probs, parent_log_probs=log_probs)
+        return finish(store, candidate, parent=None, model=written, canary=canary)
 
 
 def _directory(model: ModelSpec) -> Path:

@@ -55,22 +55,44 @@ def publish(
         if name is not None:
             raise NotFiniteError(f"tensor {name} holds NaN or infinity: these weights are not published")
         candidate = weights_of(store).begin(run, number, half)
-        save(model, candidate.path, source)
-    shutil.copyfile(source / "config.json", candidate.path / "config.json")
-    manifests.check_headers(manifests.tensor_headers(candidate.path), headers)
-    canary = start.after(model, next(model.parameters()).device)
-    return finish(store, candidate, parent=parent.digest, model=model, canary=canary)
+        with whole_or_nothing(store, candidate):
+            save(model, candidate.path, source)
+    with whole_or_nothing(store, candidate):
+        shutil.copyfile(source / "config.json", candidate.path / "config.json")
+        manifests.check_headers(manifests.tensor_headers(candidate.path), headers)
+        canary = start.after(model, next(model.parameters()).device)
+        return finish(store, candidate, parent=parent.digest, model=model, canary=canary)
 
 
 def announce(store: ArtifactStore, step: str, candidate: PublishedWeights) -> PublishedWeights:
     """The step's published weights: the candidate, or the winner's when somebody was faster."""
-    key = layout.published(step)
-    if create_model(store, key, candidate):
-        return candidate
-    winner = read_model(store, key, PublishedWeights)
-    if winner.version.directory != candidate.version.directory:
-        weights_of(store).remove(candidate.version)
-    return winner
+    key, weights = layout.published(step), weights_of(store)
+    if not store.exists(f"{candidate.version.directory}/{manifests.MANIFEST}"):
+        raise manifests.WeightsError(f"{candidate.version} was removed before it was published")
+    try:
+        if create_model(store, key, candidate):
+            return candidate
+        winner = read_model(store, key, PublishedWeights)
+        if winner.version.directory != candidate.version.directory:
+            weights.remove(candidate.version)
+        return winner
+    except OSError:
+        # The record may have been made all the same; what it does not name would be in the way of the next try.
+        if not store.exists(key):
+            weights.remove(candidate.version)
+        raise
+    finally:
+        weights.settled(candidate.version)
+
+
+@contextmanager
+def whole_or_nothing(store: ArtifactStore, candidate: Candidate) -> Generator[None]:
+    """A candidate that is not finished in the block is not left behind, least of all on a full disk."""
+    try:
+        yield
+    except BaseException:
+        weights_of(store).discard(candidate)
+        raise
 
 
 def save(model: nn.Module, path: Path, source: Path) -> None:

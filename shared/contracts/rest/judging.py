@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from shared.contracts.base import Fact, Input
 from shared.contracts.judges import JudgeName, Order, PairModelJudge, RewardModelJudge, RulesJudge
+from shared.contracts.outside import OutsideText
 from shared.contracts.records import Message, VerdictStatus
 
 MAX_ITEMS = 256
@@ -105,7 +106,7 @@ class JudgmentResult(Fact):
     )
     answer: float | None = Field(default=None, description="the oracle's answer: a seeded draw from p, or p itself")
     latency_s: float = 0.0
-    error: str | None = None
+    error: OutsideText | None = None
 
 
 class JudgmentResponse(Fact):
@@ -137,7 +138,7 @@ class KeptVerdict(Fact):
     p_given: float | None = Field(default=None, ge=0.0, le=1.0, description="null for an abstention")
     p_swapped: float | None = Field(default=None, ge=0.0, le=1.0)
     latency_s: float = Field(ge=0.0)
-    reason: str | None = None
+    reason: OutsideText | None = None
 
 
 class LeaseRequest(Input):
@@ -178,7 +179,7 @@ class VerdictRequest(Input):
     p: float | None = Field(
         default=None, strict=True, ge=0.0, le=1.0, description="P(first beats second); a tie may leave it out"
     )
-    reason: str | None = Field(default=None, max_length=1000, description="of an abstention or an error")
+    reason: OutsideText | None = Field(default=None, max_length=1000, description="of an abstention or an error")
 
     @model_validator(mode="after")
     def _number_where_there_is_one(self) -> Self:

@@ -10,7 +10,7 @@ from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
 
 Phase = Literal["preparing", "generating", "judging", "training", "publishing", "evaluating", "committed", "failed"]
-RunState = Literal["queued", "running", "paused", "succeeded", "cancelled", "failed"]
+RunState = Literal["queued", "running", "paused", "succeeded", "cancelled", "failed", "unreadable"]
 
 
 class RunRecord(Fact):
@@ -18,10 +18,13 @@ class RunRecord(Fact):
 
     id: str
     spec: RunSpec
-    created_at: str = Field(description="RFC 3339, UTC")
+    created_at: str = Field(
+        description="RFC 3339, UTC; of two runs the later made has the later one, also when clocks jump"
+    )
     code_revision: str
     num_prompts: int
-    skipped: list[Skipped] = Field(description="prompts left out at creation, with the reason")
+    skipped: list[Skipped] = Field(description="the first of the prompts left out at creation, with the reason")
+    num_skipped: int | None = Field(default=None, description="how many those are; null: `skipped` has them all")
 
 
 class Progress(Fact):
@@ -45,8 +48,8 @@ class RunView(Fact):
 
     id: str
     name: str
-    state: RunState
-    reason: str | None = None
+    state: RunState = Field(description="`unreadable`: the run's record is missing or torn, see `reason`; others go on")
+    reason: str | None = Field(default=None, description="why the run is in its state, or what of it cannot be read")
     created_at: str
     progress: Progress
     weights: WeightVersion | None = Field(description="the newest committed version")
@@ -56,7 +59,7 @@ class RunView(Fact):
 
 
 class Advice(Fact):
-    """A warning of theory about a run that is allowed all the same."""
+    """A warning about a run that is allowed all the same: of theory, or that the disk will not hold it."""
 
     field: str = Field(description="the field of the specification that it is about")
     message: str
@@ -65,8 +68,10 @@ class Advice(Fact):
 class RunDetail(RunView):
     """With the specification, everything that was left out, and what theory has to say against it."""
 
-    spec: RunSpec
-    skipped: list[Skipped] = Field(description="rows left out at creation, with the reason")
+    spec: RunSpec | None = Field(description="null for a run that is unreadable")
+    skipped: list[Skipped] = Field(
+        description="the first of the rows left out at creation, with the reason; all: `GET /v1/runs/{id}/skipped`"
+    )
     warnings: list[Advice] = Field(default_factory=list[Advice])
 
 
@@ -90,8 +95,20 @@ class IterationList(Fact):
     """`GET /v1/runs/{id}/iterations`: row 0 is the reference policy; a page at a time."""
 
     iterations: list[IterationView]
-    skipped: list[Skipped] = Field(description="prompts and pairs that these iterations left out, with the reason")
+    skipped: list[Skipped] = Field(
+        description="the first of the prompts and pairs that these iterations left out; all: "
+        "`GET /v1/runs/{id}/skipped?iteration=…`, and `dropped` of a commit counts them"
+    )
     next: int | None = Field(default=None, description="`offset` of the page that follows; null on the last")
+
+
+class SkippedPage(Fact):
+    """`GET /v1/runs/{id}/skipped`."""
+
+    total: int
+    offset: int
+    skipped: list[Skipped]
+    problem: str | None = Field(default=None, description="what cannot be read, and is missing here")
 
 
 class PairPage(Fact):
@@ -101,6 +118,7 @@ class PairPage(Fact):
     total: int
     offset: int
     pairs: list[PreferencePair]
+    problem: str | None = Field(default=None, description="shards that cannot be read, and are missing here")
 
 
 class WeightsView(Fact):
@@ -113,7 +131,16 @@ class WeightsView(Fact):
     path: str
 
 
+class DamagedWeights(Fact):
+    """A committed weight version that cannot be had, and why."""
+
+    run: str
+    number: int
+    problem: str
+
+
 class WeightsList(Fact):
     """`GET /v1/weights`."""
 
     weights: list[WeightsView]
+    damaged: list[DamagedWeights] = Field(default_factory=list[DamagedWeights])

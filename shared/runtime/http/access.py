@@ -1,6 +1,6 @@
 """Who may ask for what: bearer keys, their scopes, and the scope that each route needs.
 
-A key file holds a key a line; blank lines and lines that begin with `#` say nothing:
+A key file, which nobody else may read, holds a key a line; blank lines and lines that begin with `#` say nothing:
 
 ```
 KEY                     all scopes
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from shared.runtime.key_files import read_private
+
 Scope = Literal["read", "operate", "judge"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -28,7 +30,7 @@ _BY_PREFIX: tuple[tuple[str, Scope], ...] = (
     ("/v1/comparisons", "judge"),
     ("/v1/completions", "read"),
 )
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def scope_of(method: str, path: str) -> Scope | None:
@@ -38,7 +40,7 @@ def scope_of(method: str, path: str) -> Scope | None:
     for prefix, scope in _BY_PREFIX:
         if path.startswith(prefix):
             return scope
-    return "read" if method in _SAFE_METHODS else "operate"
+    return "read" if method in SAFE_METHODS else "operate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,19 @@ class Keyring:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """The keys of a key file, at least one. ValueError names the line that is wrong, never what stands in it."""
+    """The keys of a key file, at least one. ValueError where others can read it, too.
+
+    An error names the line that is wrong, never what stands in it.
+    """
     source = f"INPO_API_KEY_FILE ({path})"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise ValueError(f"INPO_API_KEY_FILE: cannot read {path}: {reason}") from None
+        text = read_private(path)
+    except UnicodeDecodeError:
+        raise ValueError(f"INPO_API_KEY_FILE: cannot read {path}: it is not UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"INPO_API_KEY_FILE: cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"INPO_API_KEY_FILE: {error}") from None
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
     keys = [_key(line, number, source) for number, line in lines if line and not line.startswith("#")]
     if not keys:

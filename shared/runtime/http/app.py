@@ -6,7 +6,7 @@ serve(app, settings)                                                   # blocks 
 ```
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -21,16 +21,28 @@ from shared.contracts.rest.problems import FieldError
 from shared.runtime.http import docs_page
 from shared.runtime.http.access import Keyring, read_keys, single_key
 from shared.runtime.http.boundary import Boundary, is_loopback
+from shared.runtime.http.connections import BACKLOG, IDLE_S, BoundedProtocol, bounded
 from shared.runtime.http.idempotency import Idempotency
+from shared.runtime.http.lanes import Lane, Lanes
 from shared.runtime.http.openapi import describe, examples, refusals
 from shared.runtime.http.problems import ProblemError, add_handlers
+from shared.runtime.http.readiness import Readiness, ReadinessProbe
+from shared.runtime.log_limits import tell_of_libraries
 from shared.runtime.settings import Settings
 from shared.store.artifacts.requests import RequestLedger
 
-__all__ = ["HttpSettings", "InsecureListenError", "ProblemError", "check_exposure", "create_app", "serve"]
+__all__ = [
+    "HttpSettings",
+    "InsecureListenError",
+    "Lane",
+    "ProblemError",
+    "Readiness",
+    "check_exposure",
+    "create_app",
+    "serve",
+]
 
 _GRACE_S = 5
-Readiness = Callable[[], Mapping[str, str | None]]
 
 
 class InsecureListenError(ValueError):
@@ -49,6 +61,17 @@ class HttpSettings(Settings):
         default=None, description="A bearer key with all scopes; prefer `api_key_file`, which goes before it."
     )
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Larger request bodies are refused (413).")
+    max_connections: int = Field(
+        default=2000,
+        ge=1,
+        description="Connections open at once; one more replaces the one that has been idle for longest, or is refused "
+        "(503) while all are being answered.",
+    )
+    max_streams: int = Field(
+        default=128,
+        ge=1,
+        description="Event streams, and likewise leases that wait, which one key may hold open at once (429).",
+    )
 
     def keyring(self) -> Keyring | None:
         """The keys that clients may send; None when none are set. ValueError names what is wrong, never a key."""
@@ -59,15 +82,24 @@ class HttpSettings(Settings):
         return None
 
 
-def create_app(title: str, settings: HttpSettings, *, ready: Readiness, ledger: RequestLedger | None = None) -> FastAPI:
+def create_app(
+    title: str,
+    settings: HttpSettings,
+    *,
+    ready: Readiness,
+    ledger: RequestLedger | None = None,
+    lanes: Sequence[Lane] = (),
+) -> FastAPI:
     """A service's app: problem+json for every error, keys with scopes, strict bodies, health, readiness and metrics.
 
-    `ready` maps the parts that the service needs to what is wrong with them now, None where nothing is; it is called
-    in a thread and may block. With a `ledger`, every POST may carry an Idempotency-Key. `/healthz` and `/readyz` are
-    open, all else needs a key when there are keys.
+    `ready` maps the parts that the service needs to what is wrong with them now, None where nothing is; see
+    `ReadinessProbe`. With a `ledger`, every POST may carry an Idempotency-Key. `lanes` are for routes that may take
+    long. `/healthz` and `/readyz` are open and wait for no thread of others; all else needs a key when there are keys.
     """
     keys = settings.keyring()
     layers = [Middleware(Boundary, keys=keys, max_body_bytes=settings.max_body_bytes)]
+    if lanes:
+        layers.append(Middleware(Lanes, lanes=lanes))
     if ledger is not None:
         layers.append(Middleware(Idempotency, ledger=ledger))
     app = FastAPI(
@@ -90,10 +122,16 @@ def serve(app: FastAPI, settings: HttpSettings) -> None:
     Must run in the main thread. The signal is raised again after the last answer, for whoever handled it before.
     """
     check_exposure(settings)
+    tell_of_libraries("uvicorn.error", "asyncio")
     uvicorn.run(
         app,
         host=settings.host,
         port=settings.port,
+        http=BoundedProtocol,
+        ws="none",
+        limit_concurrency=bounded(settings.max_connections),
+        timeout_keep_alive=IDLE_S,
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -112,13 +150,15 @@ def check_exposure(settings: HttpSettings) -> None:
 
 
 def _add_operations(app: FastAPI, ready: Readiness) -> None:
-    def get_health() -> dict[str, str]:
+    probe = ReadinessProbe(ready)
+
+    async def get_health() -> dict[str, str]:
         """The process answers; nothing else is claimed."""
         return {"status": "ok"}
 
-    def get_readiness() -> dict[str, str]:
+    async def get_readiness() -> dict[str, str]:
         """200 when every part works, 503 with the parts that do not."""
-        failing = {part: reason for part, reason in ready().items() if reason is not None}
+        failing = {part: reason for part, reason in (await probe()).items() if reason is not None}
         if failing:
             detail = "; ".join(f"{part}: {reason}" for part, reason in failing.items())
             errors = [FieldError(field=part, message=reason) for part, reason in failing.items()]
@@ -141,5 +181,7 @@ def _add_operations(app: FastAPI, ready: Readiness) -> None:
         responses=refusals({503: "A part that the service needs does not work; `errors` names it."}),
         openapi_extra=examples(response={"status": "ready"}),
     )
+    for path, answer in (("/healthz", get_health), ("/readyz", get_readiness)):
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
     app.add_api_route("/metrics", get_metrics, tags=["operations"], response_class=PlainTextResponse)
     app.add_api_route("/docs", get_docs, include_in_schema=False)

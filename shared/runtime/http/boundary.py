@@ -1,14 +1,14 @@
 """The outermost layer of an HTTP service: who may ask, which bodies enter, and what happens when a route fails.
 
-A body that passes is below the size limit and, where it is JSON, is JSON in the strict sense: UTF-8, no NaN and no
-infinity, no lone surrogate, not nested deeper than `MAX_DEPTH`. Nothing behind this layer has to think of those.
+Who may not ask is refused before a byte of his body is read. A body that passes came in time, is below the size limit
+and, where it is JSON, is JSON in the strict sense of `json_bodies`. Nothing behind this layer has to think of those.
 """
 
+import asyncio
 import ipaddress
-import json
-import math
 import time
-from typing import Any, NoReturn, cast
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import structlog
 from prometheus_client import Histogram
@@ -18,10 +18,17 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
 from shared.contracts.rest.problems import Problem
-from shared.runtime.http.access import Grant, Keyring, Scope, scope_of
-from shared.runtime.http.problems import internal_error, problem_response
+from shared.runtime.http.access import OPEN_PATHS, SAFE_METHODS, Grant, Keyring, Scope, scope_of
+from shared.runtime.http.json_bodies import json_fault
+from shared.runtime.http.problems import internal_error, problem_response, storage_problem
 
-MAX_DEPTH = 64
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+# A body may take this long, and as much longer as its bytes so far take at the slowest rate that counts as coming.
+BODY_GRACE_S = 10.0
+BODY_BYTES_PER_S = 16 * 2**10
+# A JSON body up to this size is checked at once; a larger one by a thread, one after the other.
+SMALL_BODY_BYTES = 64 * 2**10
+_OPEN_METHODS = frozenset({"GET", "HEAD"})
 EVERYTHING = Grant("this machine, without a key", frozenset({"read", "operate", "judge"}))
 
 _log = structlog.get_logger(__name__)
@@ -31,7 +38,8 @@ _seconds = Histogram("inpo_http_request_seconds", "Time to answer a request.", [
 class Boundary:
     """ASGI middleware; see the module's docstring. Health and readiness need no key, everything else does.
 
-    Without keys, requests must be addressed to this machine: pages of strangers cannot ask through a browser.
+    Without keys, requests must be addressed to this machine, and what changes something must not come from another
+    site's page: strangers cannot ask through a browser.
     `scope["state"]["grant"]` tells the routes whose key it was.
     """
 
@@ -39,6 +47,7 @@ class Boundary:
         self._app = app
         self._keys = keys
         self._max_body_bytes = max_body_bytes
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="json")
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """One request; an exception that no handler turned into a problem ends here as a 500."""
@@ -58,10 +67,11 @@ class Boundary:
             _log.exception("request_failed", method=scope["method"], path=scope["path"])
             if answer.status:
                 raise
-            await internal_error()(scope, receive, answer)
+            await (storage_problem(error) or internal_error())(scope, receive, answer)
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            _seconds.labels(scope["method"], route, str(answer.status)).observe(time.monotonic() - started)
+            method = scope["method"] if scope["method"] in METHODS else "other"  # names can be made up without end
+            _seconds.labels(method, route, str(answer.status)).observe(time.monotonic() - started)
 
     async def _guarded(self, scope: Connection, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -69,23 +79,33 @@ class Boundary:
         if refused is not None:
             await refused(scope, receive, send)
             return
-        body = await _read(receive, self._declared_size(headers), self._max_body_bytes)
-        if body is None:
-            detail = f"The body is larger than {self._max_body_bytes} bytes."
-            refusal = Problem(status=413, title="Body too large", detail=detail)
-            await problem_response(refusal, {"Connection": "close"})(scope, receive, send)
-            return
-        wrong = _json_fault(body) if body and _is_json(headers.get("content-type", "")) else None
+        body = b""
+        if scope["method"] not in SAFE_METHODS:
+            try:
+                body = await _read(receive, self._declared_size(headers), self._max_body_bytes)
+            except _BodyRefusedError as error:
+                await problem_response(error.problem, {"Connection": "close"})(scope, receive, send)
+                return
+        wrong = await self._json_fault(body) if body and _is_json(headers.get("content-type", "")) else None
         if wrong is not None:
             refusal = Problem(status=400, title="Invalid JSON", detail=f"The body is not valid JSON: {wrong}.")
             await problem_response(refusal)(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
 
+    async def _json_fault(self, body: bytes) -> str | None:
+        if len(body) <= SMALL_BODY_BYTES:
+            return json_fault(body)
+        return await asyncio.get_running_loop().run_in_executor(self._checker, json_fault, body)
+
     def _refused(self, scope: Connection, headers: Headers) -> Response | None:
         """Why this caller gets no answer, None where he gets one."""
-        if self._keys is None and not is_loopback(_host_name(headers.get("host", ""))):
-            return _misdirected()
+        stranger = self._stranger(scope, headers) if self._keys is None else None
+        if stranger is not None:
+            return stranger
+        allowed = _OPEN_METHODS if scope["path"] in OPEN_PATHS else METHODS
+        if scope["method"] not in allowed:
+            return _wrong_method(allowed)
         needed = scope_of(scope["method"], scope["path"])
         grant = EVERYTHING if self._keys is None else self._keys.grant(headers.get("authorization", ""))
         if needed is not None and grant is None:
@@ -93,6 +113,15 @@ class Boundary:
         if needed is not None and grant is not None and needed not in grant.scopes:
             return _forbidden(needed)
         scope.setdefault("state", {})["grant"] = grant
+        return None
+
+    @staticmethod
+    def _stranger(scope: Connection, headers: Headers) -> Response | None:
+        """Why a browser may have been made to ask by somebody else's page; None when nothing says so."""
+        if not is_loopback(_host_name(headers.get("host", ""))):
+            return _misdirected()
+        if scope["method"] not in SAFE_METHODS and _is_from_another_site(headers):
+            return _foreign()
         return None
 
     @staticmethod
@@ -161,23 +190,55 @@ def _forbidden(needed: Scope) -> Response:
     return problem_response(refusal, {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'})
 
 
-async def _read(receive: Receive, declared: int, limit: int) -> bytes | None:
-    """The whole body, or None when it is above the limit; a client that left leaves an empty body."""
+def _wrong_method(allowed: frozenset[str]) -> Response:
+    names = ", ".join(sorted(allowed))
+    refusal = Problem(status=405, title="Method not allowed", detail=f"This path answers {names} only.")
+    return problem_response(refusal, {"Allow": names})
+
+
+def _is_from_another_site(headers: Headers) -> bool:
+    """Whether a browser says that another site's page asks; another port of this machine is another site."""
+    origin = headers.get("origin")
+    own = origin is None or origin.partition("://")[2] == headers.get("host")
+    return not own or headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+
+
+def _foreign() -> Response:
+    detail = "Without a key this service changes nothing for pages of other sites; set INPO_API_KEY_FILE."
+    return problem_response(Problem(status=403, title="Foreign origin", detail=detail))
+
+
+class _BodyRefusedError(Exception):
+    """The body is not read to its end."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = Problem(status=status, title=title, detail=detail, retryable=status == 408)
+
+
+async def _read(receive: Receive, declared: int, limit: int) -> bytes:
+    """The whole body; a client that left leaves an empty one. `_BodyRefusedError` when it is too large or too slow."""
+    too_large = _BodyRefusedError(413, "Body too large", f"The body is larger than {limit} bytes.")
     if declared > limit:
-        return None
+        raise too_large
     chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b""
-        chunk = cast(bytes, message.get("body", b""))
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+    size, began = 0, time.monotonic()
+    try:
+        while True:
+            async with asyncio.timeout(began + BODY_GRACE_S + size / BODY_BYTES_PER_S - time.monotonic()):
+                message = await receive()
+            if message["type"] != "http.request":
+                return b""
+            chunk = cast(bytes, message.get("body", b""))
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+    except TimeoutError:
+        detail = f"After {time.monotonic() - began:.0f} s only {size} bytes of the body had come."
+        raise _BodyRefusedError(408, "Body too slow", detail) from None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -196,57 +257,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 def _is_json(content_type: str) -> bool:
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == "application/json" or media_type.endswith("+json")
-
-
-def _json_fault(body: bytes) -> str | None:
-    """What keeps a body from being strict JSON; None when nothing does."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return f"not UTF-8 at byte {error.start}"
-    try:
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-    except RecursionError:
-        return f"nested deeper than {MAX_DEPTH}"
-    except ValueError as error:
-        return str(error)
-    return _structure_fault(value, may_hold_surrogates="\\u" in text)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number of JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError("a number is too large for a float")
-    return value
-
-
-def _structure_fault(value: Any, *, may_hold_surrogates: bool) -> str | None:
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH + 1):
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                entries = cast(dict[str, Any], item)
-                below.extend(entries.values())
-                if may_hold_surrogates:
-                    below.extend(entries)
-            elif isinstance(item, list):
-                below.extend(cast(list[Any], item))
-            elif may_hold_surrogates and isinstance(item, str) and not _encodable(item):
-                return "a string holds a lone surrogate"
-        if not below:
-            return None
-        level = below
-    return f"nested deeper than {MAX_DEPTH}"
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

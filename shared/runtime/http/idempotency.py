@@ -45,7 +45,7 @@ class Idempotency:
             await _bad_key()(scope, receive, send)
             return
         message = await receive()
-        fingerprint = _fingerprint(scope, message.get("body", b""))
+        fingerprint = await asyncio.to_thread(_fingerprint, scope, message.get("body", b""))
         route = f"{scope['method']} {scope['path']}"
         with ExitStack() as stack:
             # Entering and leaving touch the disk; neither may hold up the event loop.

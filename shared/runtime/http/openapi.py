@@ -32,9 +32,17 @@ _EVERYWHERE = {
     421: ("Misdirected request", "The service has no keys and the request is not addressed to this machine."),
     500: ("Internal error", "The server failed; its log has the reason. The same request may succeed later."),
 }
-_WITH_KEYS = {
+_GUARDED = {
     401: ("Unauthorized", "The service has keys, and the request has none of them."),
-    403: ("Scope missing", "The key does not have the scope that the route needs."),
+    403: (
+        "Scope missing",
+        "The key does not have the scope that the route needs; or there are no keys, and another site's page asks.",
+    ),
+    503: (
+        "Unavailable",
+        "Too many connections or requests of this kind, or the artifact store is read-only or failing; the same "
+        "request may succeed later.",
+    ),
 }
 
 
@@ -96,13 +104,7 @@ def _add_examples(operation: Schema) -> None:
 
 def _add_refusals(path: str, method: str, operation: Schema, *, with_ledger: bool) -> None:
     responses: Schema = operation["responses"]
-    common = dict(_EVERYWHERE)
-    if scope_of(method.upper(), path) is not None:
-        common |= _WITH_KEYS
-    if "requestBody" in operation or "parameters" in operation:
-        common[422] = ("Invalid request", "A field is wrong; `errors` names it.")
-    if with_ledger and method == "post":
-        common[409] = ("In flight", "A request with this Idempotency-Key is being worked on.")
+    common = _common_refusals(path, method, operation, with_ledger=with_ledger)
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]  # the framework's own, in a shape that is never sent
     for status, declared in responses.items():
@@ -115,6 +117,20 @@ def _add_refusals(path: str, method: str, operation: Schema, *, with_ledger: boo
         elif reason not in own["description"]:
             own["description"] += f" Or: {reason}"
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _common_refusals(path: str, method: str, operation: Schema, *, with_ledger: bool) -> dict[int, tuple[str, str]]:
+    common = dict(_EVERYWHERE)
+    if scope_of(method.upper(), path) is not None:
+        common |= _GUARDED
+    if "requestBody" in operation or "parameters" in operation:
+        common[422] = ("Invalid request", "A field is wrong; `errors` names it.")
+    if method == "post":
+        common[408] = ("Body too slow", "The body did not come in time.")
+        common[507] = ("Storage full", "The artifact store is full; nothing was taken.")
+    if with_ledger and method == "post":
+        common[409] = ("In flight", "A request with this Idempotency-Key is being worked on.")
+    return common
 
 
 def _add_security(path: str, method: str, operation: Schema, *, with_keys: bool) -> None:

@@ -1,19 +1,25 @@
 """Every HTTP error has one shape: `application/problem+json` (RFC 9457)."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from shared.contracts.rest.problems import FieldError, Problem
+from shared.store.artifacts.refusals import refusal
 from shared.store.queue.protocol import QueueUnavailableError
 
 _RETRY_AFTER_S = 5
+_STORAGE_RETRY_AFTER_S = 30
 _TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed"}
+
+_log = structlog.get_logger(__name__)
 
 
 class ProblemError(Exception):
@@ -49,12 +55,32 @@ def internal_error() -> Response:
     return problem_response(Problem(status=500, title="Internal error", detail=detail, retryable=True))
 
 
+def storage_problem(error: Exception) -> Response | None:
+    """507 where storage is full, 503 where it is read-only or failing; None for an error that is not about storage.
+
+    Paths of the server stay in its log.
+    """
+    refused = refusal(error)
+    if refused is None:
+        return None
+    full = refused.kind == "full"
+    detail = f"The storage is {refused.kind}: {os.strerror(refused.errno)}. Whoever runs the service has to "
+    problem = Problem(
+        status=507 if full else 503,
+        title="Storage full" if full else "Storage unavailable",
+        detail=f"{detail}{refused.remedy}; the same request can be sent again then.",
+        retryable=True,
+    )
+    return problem_response(problem, {"Retry-After": str(_STORAGE_RETRY_AFTER_S)})
+
+
 def add_handlers(app: FastAPI) -> None:
     """Make every exception that a client can cause or should wait for a problem."""
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(QueueUnavailableError, _on_queue_unavailable)
+    app.add_exception_handler(OSError, _on_system_error)
 
 
 def _on_problem(_: Request, error: Exception) -> Response:
@@ -87,3 +113,11 @@ def _on_http_exception(_: Request, error: Exception) -> Response:
 def _on_queue_unavailable(_: Request, error: Exception) -> Response:
     problem = Problem(status=503, title="Queue unavailable", detail=f"Redis cannot be reached: {error}", retryable=True)
     return problem_response(problem, {"Retry-After": str(_RETRY_AFTER_S)})
+
+
+def _on_system_error(request: Request, error: Exception) -> Response:
+    refused = storage_problem(error)
+    if refused is None:
+        raise error
+    _log.warning("storage_refused", method=request.method, path=request.url.path, error=str(error))
+    return refused

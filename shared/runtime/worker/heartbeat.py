@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import structlog
 
+from shared.runtime.worker.watchdog import WATCHDOG
 from shared.store.queue.protocol import Claim, Queue, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -24,11 +25,15 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a lease lasts without a heartbeat, an item in all, and an item after the worker was told to stop."""
+    """How long a lease lasts without a heartbeat, an item in all, and an item after the worker was told to stop.
+
+    `grace_s` after the deadline a process ends that could not even say so: it covers a slow Redis hearing the reason.
+    """
 
     lease_s: float
     deadline_s: float
     drain_s: float = 20.0
+    grace_s: float = 15.0
 
 
 def patiently(stop: threading.Event, call: Callable[[], ResultT]) -> ResultT | None:
@@ -56,6 +61,9 @@ class Heartbeat:
     Ends the process when the item takes longer than the deadline (the try is counted, with its reason), or longer than
     draining may after `stop` was set (the item is handed back, no try is counted). A lost lease ends nothing: whoever
     has it now adopts what this handler writes, or the other way round.
+
+    Work that never gives the interpreter away stops this thread, too: the lease runs out, the item is tried elsewhere,
+    and the watchdog ends this process `grace_s` after the deadline. Three such tries are three deaths of a worker.
     """
 
     def __init__(
@@ -74,13 +82,16 @@ class Heartbeat:
         self._owned = self._reachable = True
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._watched = WATCHDOG.within(limits.deadline_s + limits.grace_s)
 
     def __enter__(self) -> None:
+        self._watched.__enter__()
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
+        self._watched.__exit__(None, None, None)
 
     def _beat(self) -> None:
         period = self._limits.lease_s / 3

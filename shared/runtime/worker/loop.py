@@ -2,7 +2,7 @@
 
 The handler writes its artifact, durable, before it returns; only then is the item acknowledged. `Heartbeat` renews the
 lease meanwhile, so work that blocks for minutes is not given to somebody else, and ends the process at a hard deadline,
-so that work that hangs is.
+so that work that hangs is; work that holds the interpreter is ended by the watchdog, which needs none.
 
     claim ──► run ended? ──► complete
           ──► three tries? ─► dead letter (an artifact) ──► complete
@@ -12,21 +12,23 @@ so that work that hangs is.
                        └─ raises ──────► fail: again after a pause, or dead letter after the third try
 """
 
-import errno
 import os
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
 from prometheus_client import Counter
 
+from shared.contracts.outside import cleaned
 from shared.contracts.records import DeadLetter, Intent
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.runtime.worker.heartbeat import EXIT_DEADLINE, Heartbeat, Limits, patiently
 from shared.store.artifacts import layout
-from shared.store.artifacts.store import ArtifactStore, create_model, read_model
+from shared.store.artifacts.refusals import refusal
+from shared.store.artifacts.store import ArtifactStore, DirectoryStore, NewerArtifactError, create_model, read_model
 from shared.store.queue.protocol import MAX_TRIES, Claim, Queue, QueueUnavailableError, Wait, told
 
 __all__ = ["EXIT_DEADLINE", "GiveUp", "Handler", "Limits", "RetryLater", "Worker", "run_ended"]
@@ -34,8 +36,9 @@ __all__ = ["EXIT_DEADLINE", "GiveUp", "Handler", "Limits", "RetryLater", "Worker
 log = structlog.get_logger(__name__)
 
 CLAIM_WAIT_S = 1.0
-FULL_DISK_PAUSE_S = 30.0
+FIRST_STORAGE_PAUSE_S, LONGEST_STORAGE_PAUSE_S = 1.0, 30.0
 QUEUE_PAUSE_S = 5.0
+OTHER_RELEASE_PAUSE_S = 10.0
 MAX_REASON_CHARS = 2000
 
 _deferred = Counter("inpo_items_deferred", "Items handed back for later.", ["kind", "cause"])
@@ -81,6 +84,7 @@ class Worker:
         self._handler = handler
         self._limits = limits
         self._end_process = end_process
+        self._store_root = store.root if isinstance(store, DirectoryStore) else None
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set and the item in hand is finished. Waits out a lost Redis; loses nothing by it."""
@@ -94,8 +98,12 @@ class Worker:
         with structlog.contextvars.bound_contextvars(item=claim.item.id, attempt=claim.attempt.number):
             try:
                 self._work(claim, stop)
-            except Exception:
-                log.exception("item_unsettled")
+            except Exception as error:
+                refused = refusal(error, self._store_root)
+                if refused is not None:
+                    log.warning("item_unsettled", reason=str(refused))
+                else:
+                    log.exception("item_unsettled")
 
     def _work(self, claim: Claim, stop: threading.Event) -> None:
         if run_ended(self._store, claim.item.run):
@@ -115,7 +123,7 @@ class Worker:
             reasons = [*claim.attempt.reasons, _printable(str(error))]
             self._bury(claim, claim.attempt.model_copy(update={"number": len(reasons), "reasons": reasons}), stop)
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is a failed try with a reason)
-            later = _retry_later(error)
+            later = _retry_later(error, claim.attempt, self._store_root)
             if later is None:
                 self._fail(claim, error, stop)
             else:
@@ -148,7 +156,8 @@ class Worker:
         reasons = list(history.reasons)
         if silent > 0:
             times = "once" if silent == 1 else f"{silent} times"
-            reasons.append(f"the worker died {times} while holding it (killed, out of memory, or silent for a lease)")
+            causes = "killed, out of memory, ended at the deadline with its interpreter blocked, or silent for a lease"
+            reasons.append(f"the worker died {times} while holding it ({causes})")
         item = claim.item
         letter = DeadLetter(item=item.id, attempts=tries, reasons=reasons)
         create_model(self._store, layout.dead(item.step, item.kind, item.shard), letter)
@@ -170,17 +179,22 @@ def run_ended(store: ArtifactStore, run: str) -> bool:
     return last is not None and last.action in ("cancel", "failed")
 
 
-def _retry_later(error: Exception) -> RetryLater | None:
-    """The handler's own wish, a lost Redis or a full disk: no work is to blame for those, and they pass."""
+def _retry_later(error: Exception, attempt: Attempt, store: Path | None) -> RetryLater | None:
+    """The handler's own wish, a lost Redis, storage that refuses, another release's artifact: no work is to blame."""
     if isinstance(error, RetryLater):
         return error
     if isinstance(error, QueueUnavailableError):
         return RetryLater(QUEUE_PAUSE_S, f"Redis cannot be reached: {error}")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RetryLater(FULL_DISK_PAUSE_S, str(error))
+    if isinstance(error, NewerArtifactError):
+        return RetryLater(OTHER_RELEASE_PAUSE_S, f"waiting for a worker of another release: {error}")
+    refused = refusal(error, store)
+    if refused is not None:
+        # A hiccup costs a second; work that takes hours is not begun again and again while a disk stays full.
+        pause_s = min(LONGEST_STORAGE_PAUSE_S, FIRST_STORAGE_PAUSE_S * 2.0 ** min(attempt.waits, 10))
+        return RetryLater(pause_s, str(refused))
     return None
 
 
 def _printable(text: str) -> str:
-    """Short enough for Redis, and without the lone surrogates that JSON refuses."""
-    return text[:MAX_REASON_CHARS].encode(errors="replace").decode()
+    """Short enough for Redis, and without what JSON refuses or a terminal obeys."""
+    return cleaned(text, MAX_REASON_CHARS)

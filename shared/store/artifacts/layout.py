@@ -5,6 +5,7 @@ verdicts/ab/ab12….json                                KeptVerdict: one answer 
 comparisons/ab/ab12….json                             OpenComparison: a question to a judge that fetches its questions
 runs/<run>/run.json                                   RunRecord
 runs/<run>/prompts.parquet                            Prompt
+runs/<run>/skipped.parquet                            Skipped: rows that were left out at creation
 runs/<run>/intents/0004.json                          Intent
 runs/<run>/judge.json                                 JudgeIdentity: the first judge that answered, binding for all
 runs/<run>/base/{plan,weights}.json                   step: import the model as version 0
@@ -18,13 +19,30 @@ runs/<run>/evaluations/0003/…                         step: plan, rollouts, ju
 runs/<run>/weights/0003.half-1-<token>/               the same for what half-step 1 made on the way to version 3
 runs/<run>/weights/0003-<token>/                      Hugging Face directory, canary.json, manifest.json last
 runs/<run>/scratch/…                                  checkpoints inside an iteration; the only mutable thing
-promotions/0004.json                                  Promotion
+promotions/0004.json                                  Promotion; numbers are read as numbers, 9999 before 10000
+identity.json                                         StoreIdentity
 idempotency/<digest>/…                                see `shared.store.artifacts.requests`; forgotten after two days
 ```
 """
 
+from collections.abc import Iterable
+
 from shared.contracts.plans import HalfStepPlan
 from shared.contracts.work import Kind
+
+COMPARISONS = "comparisons"
+
+
+def number_of(name: str) -> int | None:
+    """The number of a numbered object's name, None for a name that has none."""
+    stem = name.partition(".")[0]
+    return int(stem) if stem.isascii() and stem.isdecimal() else None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The names of numbered objects by their numbers, 9999 before 10000; without those that have no number."""
+    numbered = [(number, name) for name in names if (number := number_of(name)) is not None]
+    return [name for _, name in sorted(numbered)]
 
 
 def run(run_id: str) -> str:
@@ -40,6 +58,11 @@ def run_record(run_id: str) -> str:
 def prompts(run_id: str) -> str:
     """The run's prompts; shards name their rows."""
     return f"{run(run_id)}/prompts.parquet"
+
+
+def skipped(run_id: str) -> str:
+    """The rows that were left out when the run was created."""
+    return f"{run(run_id)}/skipped.parquet"
 
 
 def intents(run_id: str) -> str:
@@ -64,7 +87,7 @@ def verdict(digest: str) -> str:
 
 def comparison(digest: str) -> str:
     """`OpenComparison` under the same digest as its verdict."""
-    return f"comparisons/{digest[:2]}/{digest}.json"
+    return f"{COMPARISONS}/{digest[:2]}/{digest}.json"
 
 
 def base(run_id: str) -> str:
@@ -115,6 +138,11 @@ def weights(run_id: str) -> str:
 def scratch(run_id: str) -> str:
     """Folder of mutable files that a run can do without."""
     return f"{run(run_id)}/scratch"
+
+
+def workspace(run_id: str, step: str) -> str:
+    """Folder of mutable files of one half-step."""
+    return f"{scratch(run_id)}/{step.removeprefix(f'{run(run_id)}/').replace('/', '-')}"
 
 
 def plan(step: str) -> str:

@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from shared.contracts.base import Fact
@@ -30,6 +30,7 @@ from shared.store.artifacts.store import (
 
 FOLDER = "idempotency"
 KEPT_S = 48 * 3600.0
+SEEN_S = 24 * 3600.0
 TAKEOVER_S = 60.0
 SWEEP_EVERY_S = 3600.0
 
@@ -87,13 +88,22 @@ class InHand:
 class RequestLedger:
     """The requests of one artifact store, kept for at least 24 hours. Safe for any number of threads and processes."""
 
-    def __init__(self, store: ArtifactStore, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: ArtifactStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._monotonic = monotonic
         self._holder = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._active: set[str] = set()
-        self._swept_s = 0.0
+        self._swept_s = -SWEEP_EVERY_S + monotonic()
+        self._claims_seen_s: dict[tuple[str, int], float] = {}
+        self._requests_seen_s: dict[str, float] = {}
 
     @contextmanager
     def open(self, route: str, key: str, fingerprint: str) -> Generator[StoredAnswer | InHand]:
@@ -120,7 +130,9 @@ class RequestLedger:
                 yield in_hand
             finally:
                 if not in_hand.settled:
-                    self._store.create(f"{FOLDER}/{digest}/released-{number:04d}.json", b"{}\n")
+                    # On storage that refuses, the claim is this process's own for another try, and passes for others.
+                    with suppress(OSError):
+                        self._store.create(f"{FOLDER}/{digest}/released-{number:04d}.json", b"{}\n")
 
     @contextmanager
     def _alone(self, digest: str) -> Generator[None]:
@@ -150,28 +162,41 @@ class RequestLedger:
         """The number of this process's claim."""
         folder = f"{FOLDER}/{digest}"
         last = sum(name.startswith("claim-") for name in self._store.list(folder))
-        if last and self._is_held(folder, last):
+        if last and self._is_held(digest, folder, last):
             raise RequestInFlightError(digest)
         claim = _Claim(holder=self._holder, at_s=self._clock())
         if not create_model(self._store, f"{folder}/claim-{last + 1:04d}.json", claim):
             raise RequestInFlightError(digest)
+        self._claims_seen_s.pop((digest, last), None)
         return last + 1
 
-    def _is_held(self, folder: str, number: int) -> bool:
+    def _is_held(self, digest: str, folder: str, number: int) -> bool:
         if self._store.exists(f"{folder}/released-{number:04d}.json"):
             return False
         claim = read_model(self._store, f"{folder}/claim-{number:04d}.json", _Claim)
         # One of this process's own that is not active ended without a word: its thread was torn down.
-        return claim.holder != self._holder and self._clock() - claim.at_s < TAKEOVER_S
+        if claim.holder == self._holder:
+            return False
+        # A claim that a clock dated into the future is over, too, when this process has seen it for so long.
+        now = self._monotonic()
+        seen_s = now - self._claims_seen_s.setdefault((digest, number), now)
+        return self._clock() - claim.at_s < TAKEOVER_S and seen_s < TAKEOVER_S
 
     def _sweep(self) -> None:
-        """Forget requests whose time is over, at most once an hour."""
-        now = self._clock()
+        """Forget requests whose time is over, at most once an hour.
+
+        Over is what a clock says that may jump, and what this process has seen for a day by one that does not.
+        """
+        now, seen_s = self._clock(), self._monotonic()
         with self._lock:
-            if now - self._swept_s < SWEEP_EVERY_S:
+            if seen_s - self._swept_s < SWEEP_EVERY_S:
                 return
-            self._swept_s = now
-        for digest in self._store.list(FOLDER):
+            self._swept_s = seen_s
+        there = self._store.list(FOLDER)
+        self._requests_seen_s = {digest: self._requests_seen_s.get(digest, seen_s) for digest in there}
+        for digest in there:
+            if seen_s - self._requests_seen_s[digest] < SEEN_S:
+                continue
             try:
                 first = read_model(self._store, f"{FOLDER}/{digest}/request.json", _Request)
             except (MissingArtifactError, CorruptArtifactError):

@@ -7,10 +7,13 @@ visible, and visible whole or not at all.
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from shared.store.artifacts.versions import VERSION, WRITTEN_BY, of_another_release
 
 _NOT_IN_A_KEY = frozenset({"", ".", ".."})
 
@@ -23,6 +26,10 @@ class MissingArtifactError(LookupError):
 
 class CorruptArtifactError(ValueError):
     """The object under the key is not what its schema says. It is never repaired silently."""
+
+
+class NewerArtifactError(CorruptArtifactError):
+    """The object is another release's, who understands it. It is left as it is, and waited for; nothing is broken."""
 
 
 class ArtifactStore(Protocol):
@@ -74,18 +81,21 @@ class DirectoryStore:
         target = self.path(key)
         _make_folder(target.parent)
         temporary = target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
+        created = False
         try:
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
+            with suppress(FileExistsError):
+                os.link(temporary, target)
+                created = True
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed now is collected later
+                temporary.unlink()
+        # Also for whoever lost: the winner may have failed right here, and what is adopted must be durable.
         _fsync_directory(target.parent)
-        return True
+        return created
 
     def read(self, key: str) -> bytes:
         """See `ArtifactStore.read`."""
@@ -136,15 +146,27 @@ def checked_key(key: str) -> str:
 
 
 def read_model(store: ArtifactStore, key: str, model: type[ModelT]) -> ModelT:
-    """A JSON artifact as a validated model; `CorruptArtifactError` names the key when it does not validate."""
+    """A JSON artifact as a validated model; `CorruptArtifactError` names the key when it does not validate.
+
+    It is a `NewerArtifactError` where another release wrote what is not understood here.
+    """
+    data = store.read(key)
     try:
-        return model.model_validate_json(store.read(key))
+        return model.model_validate_json(data)
     except ValidationError as error:
-        raise CorruptArtifactError(f"{key}: {error}") from error
+        raise unreadable(key, data, error) from error
+
+
+def unreadable(key: str, data: bytes, error: ValidationError) -> CorruptArtifactError:
+    """What to raise for JSON under a key that does not validate."""
+    reason = of_another_release(data, error)
+    return CorruptArtifactError(f"{key}: {error}") if reason is None else NewerArtifactError(f"{key} {reason}")
 
 
 def create_model(store: ArtifactStore, key: str, value: BaseModel) -> bool:
-    """Store a model as JSON under a free key; False when the key is taken."""
+    """Store a model as JSON under a free key; False when the key is taken. A `Signed` one says who wrote it."""
+    if WRITTEN_BY in type(value).model_fields:
+        value = value.model_copy(update={WRITTEN_BY: VERSION})
     return store.create(key, value.model_dump_json(indent=1).encode() + b"\n")
 
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from shared.contracts.records import CrossComparison, PreferencePair, Prompt, Rollout, Skipped, Verdict
-from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError
+from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError, NewerArtifactError
+from shared.store.artifacts.versions import VERSION
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
@@ -56,6 +57,7 @@ SCHEMAS: dict[type[BaseModel], pa.Schema] = {
             ("error", _TEXT),
         ]
     ),
+    Skipped: pa.schema([("id", _TEXT), ("reason", _TEXT)]),
     CrossComparison: pa.schema(
         [("prompt_id", _TEXT), ("a", _INT), ("opponent", _INT), ("b", _INT), ("probability", _FLOAT)]
     ),
@@ -96,11 +98,7 @@ def encode(record_type: type[RecordT], records: Sequence[RecordT], skipped: Sequ
 
 def decode(record_type: type[RecordT], data: bytes, key: str = "table") -> list[RecordT]:
     """The records of Parquet bytes; `CorruptArtifactError` names the key when they are not such a table."""
-    rows = _table(record_type, data, key).to_pylist()
-    try:
-        return [record_type.model_validate(row) for row in rows]
-    except ValidationError as error:
-        raise CorruptArtifactError(f"{key}: {error}") from error
+    return _validated(record_type, _table(record_type, data, key).to_pylist(), key)
 
 
 def decode_skipped(record_type: type[BaseModel], data: bytes, key: str = "table") -> list[Skipped]:
@@ -131,6 +129,29 @@ def read_table(store: ArtifactStore, key: str, record_type: type[RecordT]) -> li
     return decode(record_type, store.read(key), key)
 
 
+def read_page(
+    store: ArtifactStore, key: str, record_type: type[RecordT], offset: int, limit: int
+) -> tuple[int, list[RecordT]]:
+    """How many records the table under a key holds, and those from `offset` on; only their row groups are decoded."""
+    file = _opened(record_type, store.read(key), key)
+    start, found = 0, list[RecordT]()
+    for number in range(file.metadata.num_row_groups):
+        num = file.metadata.row_group(number).num_rows
+        if start + num > offset and len(found) < limit:
+            rows = _group(file, number, key).slice(max(0, offset - start), limit - len(found)).to_pylist()
+            found += _validated(record_type, rows, key)
+        start += num
+    return start, found
+
+
+def read_columns(
+    store: ArtifactStore, key: str, record_type: type[BaseModel], columns: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """These columns of every record of the table under a key, in their order; the others are not decoded."""
+    table = _read(_opened(record_type, store.read(key), key), key, list(columns))
+    return list(zip(*(table.column(name).to_pylist() for name in columns), strict=True))
+
+
 def distinct_values(store: ArtifactStore, key: str, record_type: type[BaseModel], column: str) -> set[Any]:
     """The different values of one column of the table under a key; the others are not read."""
     values = _read(_opened(record_type, store.read(key), key), key, [column]).column(column)
@@ -139,7 +160,10 @@ def distinct_values(store: ArtifactStore, key: str, record_type: type[BaseModel]
 
 def num_rows(store: ArtifactStore, key: str) -> int:
     """How many records the table under a key holds."""
-    return pq.read_metadata(io.BytesIO(store.read(key))).num_rows
+    try:
+        return pq.read_metadata(io.BytesIO(store.read(key))).num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
 
 
 def num_missing(record_type: type[BaseModel], column: str, data: bytes, key: str = "table") -> tuple[int, int]:
@@ -151,6 +175,20 @@ def num_missing(record_type: type[BaseModel], column: str, data: bytes, key: str
 def read_skipped(store: ArtifactStore, key: str, record_type: type[BaseModel]) -> list[Skipped]:
     """What was left out when the table under a key was made."""
     return decode_skipped(record_type, store.read(key), key)
+
+
+def _validated(record_type: type[RecordT], rows: list[Any], key: str) -> list[RecordT]:
+    try:
+        return [record_type.model_validate(row) for row in rows]
+    except ValidationError as error:
+        raise CorruptArtifactError(f"{key}: {error}") from error
+
+
+def _group(file: Any, number: int, key: str) -> Any:
+    try:
+        return file.read_row_group(number, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifactError(f"{key}: not a Parquet file: {error}") from error
 
 
 def _table(record_type: type[BaseModel], data: bytes, key: str) -> Any:
@@ -174,5 +212,9 @@ def _opened(record_type: type[BaseModel], data: bytes, key: str) -> Any:
 
 
 def _check_schema(record_type: type[BaseModel], schema: Any, key: str) -> None:
-    if not schema.equals(SCHEMAS[record_type]):
+    known = SCHEMAS[record_type]
+    if new := sorted(set(schema.names) - set(known.names)):
+        columns = ", ".join(new)
+        raise NewerArtifactError(f"{key} was written by another release, this is INPO {VERSION}; unknown: {columns}")
+    if not schema.equals(known):
         raise CorruptArtifactError(f"{key}: schema is not that of {record_type.__name__}")

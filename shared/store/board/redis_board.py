@@ -12,23 +12,17 @@ from typing import Any, cast
 
 from shared.store.board import scripts
 from shared.store.board.protocol import WANTED_S, BoardCounts, Lease
+from shared.store.queue.redis_queue import NAMESPACE
 from shared.store.redis_client import available, connect
 
 _PUT_AT_ONCE = 500
 
 
-def _key(judge: str, name: str) -> str:
-    return f"inpo:board:{judge}:{name}"
-
-
-def _keys(judge: str, *names: str) -> list[str]:
-    return [_key(judge, name) for name in names]
-
-
 class RedisBoard:
-    """See `Board`. Threads may share one."""
+    """See `Board`. Threads may share one. All keys begin with `namespace`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, namespace: str = NAMESPACE) -> None:
+        self._namespace = namespace
         self._redis: Any = connect(url)
         self._put = self._redis.register_script(scripts.PUT)
         self._lease = self._redis.register_script(scripts.LEASE)
@@ -39,7 +33,7 @@ class RedisBoard:
     def put(self, judge: str, ids: Sequence[str]) -> Mapping[str, str]:
         """See `Board.put`."""
         failed: dict[str, str] = {}
-        keys = _keys(judge, "open", "leased", "failed", "wanted")
+        keys = self._keys(judge, "open", "leased", "failed", "wanted")
         with available():
             for start in range(0, len(ids), _PUT_AT_ONCE):
                 some = ids[start : start + _PUT_AT_ONCE]
@@ -50,40 +44,47 @@ class RedisBoard:
     def lease(self, judge: str, *, max_items: int, lease_s: float) -> list[Lease]:
         """See `Board.lease`."""
         token = secrets.token_urlsafe(12)
-        keys = _keys(judge, "open", "leased", "failed", "wanted", "tokens", "stats")
+        keys = self._keys(judge, "open", "leased", "failed", "wanted", "tokens", "stats")
         with available():
             reply = cast(list[str], self._lease(keys=keys, args=[max_items, int(lease_s * 1000), token]))
         return [Lease(identity, token, int(reply[0]) / 1000) for identity in reply[1:]]
 
     def settle(self, judge: str, identity: str, *, answered: bool = True) -> None:
         """See `Board.settle`."""
-        keys = _keys(judge, "open", "leased", "failed", "wanted", "tokens", "stats")
+        keys = self._keys(judge, "open", "leased", "failed", "wanted", "tokens", "stats")
         with available():
             self._settle(keys=keys, args=[identity, int(answered)])
 
     def fail(self, judge: str, identity: str, token: str, reason: str) -> bool:
         """See `Board.fail`."""
-        keys = _keys(judge, "leased", "failed", "tokens", "stats")
+        keys = self._keys(judge, "leased", "failed", "tokens", "stats")
         with available():
             return bool(self._fail(keys=keys, args=[identity, token, reason]))
 
     def forget(self, judge: str, ids: Sequence[str]) -> None:
         """See `Board.forget`."""
         with available():
-            self._redis.hdel(_key(judge, "failed"), *ids)
+            self._redis.hdel(self._key(judge, "failed"), *ids)
 
     def counts(self, judge: str) -> BoardCounts:
         """See `Board.counts`."""
         with available():
-            reply = cast(list[int], self._counts(keys=_keys(judge, "open", "leased", "failed", "stats")))
+            reply = cast(list[int], self._counts(keys=self._keys(judge, "open", "leased", "failed", "stats")))
         num_open, leased, failed, answered, silent_ms = reply
         return BoardCounts(num_open, leased, failed, answered, None if silent_ms < 0 else silent_ms / 1000)
 
+    def _key(self, judge: str, name: str) -> str:
+        return f"{self._namespace}:board:{judge}:{name}"
+
+    def _keys(self, judge: str, *names: str) -> list[str]:
+        return [self._key(judge, name) for name in names]
+
 
 class RedisBudget:
-    """See `Budget`. Threads may share one."""
+    """See `Budget`. Threads may share one. All keys begin with `namespace`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, namespace: str = NAMESPACE) -> None:
+        self._namespace = namespace
         self._redis: Any = connect(url)
         self._take = self._redis.register_script(scripts.TAKE)
         self._hold = self._redis.register_script(scripts.HOLD)
@@ -91,13 +92,12 @@ class RedisBudget:
     def take(self, name: str, *, per_minute: float) -> float:
         """See `Budget.take`."""
         with available():
-            return int(self._take(keys=_budget_keys(name), args=[per_minute])) / 1000
+            return int(self._take(keys=self._keys(name), args=[per_minute])) / 1000
 
     def hold(self, name: str, seconds: float) -> None:
         """See `Budget.hold`."""
         with available():
-            self._hold(keys=_budget_keys(name)[1:], args=[max(1, int(seconds * 1000))])
+            self._hold(keys=self._keys(name)[1:], args=[max(1, int(seconds * 1000))])
 
-
-def _budget_keys(name: str) -> list[str]:
-    return [f"inpo:budget:{name}", f"inpo:budget:{name}:held"]
+    def _keys(self, name: str) -> list[str]:
+        return [f"{self._namespace}:budget:{name}", f"{self._namespace}:budget:{name}:held"]

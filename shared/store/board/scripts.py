@@ -1,8 +1,16 @@
 """Atomic scripts of board and budget. KEYS and ARGV are named in the first line of each; time is always Redis' own."""
 
+# The board's clock is that of Redis, but never goes back: where that does, by hours when it was ahead and is set right,
+# the board's goes on from where it was. What was leased meanwhile is over when its seconds have passed, not hours
+# later.
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local clock = redis.call('HMGET', 'inpo:board:clock', 'last_ms', 'ahead_ms')
+local ahead = tonumber(clock[2] or '0')
+if clock[1] and now + ahead < tonumber(clock[1]) then ahead = tonumber(clock[1]) - now end
+now = now + ahead
+redis.call('HSET', 'inpo:board:clock', 'last_ms', string.format('%d', now), 'ahead_ms', string.format('%d', ahead))
 """
 
 # KEYS open leased failed wanted · ARGV wanted_ms id…. Failed ids with their reasons, one after the other.

@@ -169,6 +169,9 @@ class MemoryQueue:
         """See `Queue.last_event`."""
         return self._state.events[-1][0] if self._state.events else "0"
 
+    def check(self) -> None:
+        """See `Queue.check`."""
+
     def depths(self) -> dict[Kind, Depth]:
         """See `Queue.depths`."""
         kinds: tuple[Kind, ...] = ("generate", "judge", "train")

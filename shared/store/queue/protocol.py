@@ -15,7 +15,7 @@ MAX_TRIES = 3
 
 
 class QueueUnavailableError(ConnectionError):
-    """Redis cannot be reached now. Callers wait and try again; nothing is lost."""
+    """Redis cannot be reached now, or refuses. Callers wait and try again; nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,10 @@ class Queue(Protocol):
 
     def last_event(self) -> str:
         """Id of the newest event, "0" when there is none: whoever reads on from here misses nothing."""
+        ...
+
+    def check(self) -> None:
+        """Nothing, where work could be asked for and taken at this moment; else the error says why not."""
         ...
 
     def depths(self) -> dict[Kind, Depth]:

@@ -6,7 +6,7 @@ Plain files and JSON only: checking weights needs neither torch nor safetensors.
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,8 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from shared.contracts.weights import Canary, Manifest, WeightVersion
+from shared.store.artifacts.store import NewerArtifactError
+from shared.store.artifacts.versions import of_another_release
 
 MANIFEST = "manifest.json"
 CANARY = "canary.json"
@@ -38,12 +40,19 @@ def manifest_digest(manifest: Manifest) -> str:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest; `WeightsError` when the directory is missing, unfinished or its manifest is broken."""
+    """The manifest; `WeightsError` when the directory is missing, unfinished or its manifest is broken.
+
+    `NewerArtifactError` where another release wrote what is not understood here.
+    """
     try:
-        return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+        data = (directory / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise WeightsError(f"{directory} has no {MANIFEST}: publishing did not finish") from None
+    try:
+        return Manifest.model_validate_json(data)
     except ValidationError as error:
+        if reason := of_another_release(data, error):
+            raise NewerArtifactError(f"{directory}/{MANIFEST} {reason}") from error
         raise WeightsError(f"{directory}/{MANIFEST} is broken: {error}") from error
 
 
@@ -63,15 +72,19 @@ def read_canary(directory: Path) -> Canary:
 
 
 def verify(directory: Path, version: WeightVersion | None = None) -> Manifest:
-    """Check every file against the manifest, and the manifest against `version`; `WeightsError` names what differs."""
+    """Check every file against the manifest, and the manifest against `version`; `WeightsError` names what differs.
+
+    The folder holds what the manifest lists and nothing else: a file more, such as a chat template, would be read too.
+    """
     manifest = read_manifest(directory)
     if version is not None:
         check_digest(manifest, version)
     if not manifest.finite:
         raise WeightsError(f"{directory} was not checked for NaN and infinity")
+    _check_entries(directory, {file.name for file in manifest.files})
     for file in manifest.files:
         path = directory / file.name
-        size = path.stat().st_size if path.is_file() else None
+        size = path.stat().st_size
         if size != file.size_bytes:
             raise WeightsError(f"{path} has {size} bytes, its manifest says {file.size_bytes}")
         if sha256(path) != file.sha256:
@@ -108,6 +121,18 @@ def sha256(path: Path) -> str:
     """sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_entries(directory: Path, listed: Set[str]) -> None:
+    """`WeightsError` unless the folder's entries are the listed names and the manifest, each a file of its own."""
+    found = {entry.name: entry for entry in directory.iterdir()}
+    for name in sorted(listed - found.keys()):
+        raise WeightsError(f"{directory}: {name} is missing")
+    for name in sorted(found.keys() - listed - {MANIFEST}):
+        raise WeightsError(f"{found[name]} is not in the manifest: remove it, it was added after publishing")
+    for entry in sorted(found.values()):
+        if entry.is_symlink() or not entry.is_file():
+            raise WeightsError(f"{entry} is no regular file: what it leads to is not this folder's")
 
 
 def _headers_of(file: Path) -> dict[str, TensorHeader]:

@@ -3,11 +3,12 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shared.contracts.weights import FileDigest, Manifest, WeightVersion
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import ArtifactStore, DirectoryStore
+from shared.store.weights.holding import hold, let_go
 from shared.store.weights.manifests import MANIFEST, check_digest, manifest_digest, read_manifest, sha256
 
 
@@ -48,8 +49,25 @@ class WeightStore(Protocol):
         """Write the manifest of a complete folder, whose tensors the caller has checked to be finite, and keep it."""
         ...
 
+    def discard(self, candidate: Candidate) -> None:
+        """Forget a candidate that will not be finished. Never raises: what is left of it is collected."""
+        ...
+
+    def settled(self, version: WeightVersion) -> None:
+        """The version is published, or never will be: its writer does not hold it any more."""
+        ...
+
     def remove(self, version: WeightVersion) -> None:
-        """Forget a version that nobody names."""
+        """Forget a version that nobody names. Never raises: what is left of it is collected."""
+        ...
+
+
+@runtime_checkable
+class KeepsWeights(Protocol):
+    """An artifact store that has a way of its own of keeping weights."""
+
+    def weights(self) -> WeightStore:
+        """Those that are kept with its artifacts."""
         ...
 
 
@@ -89,15 +107,25 @@ class DirectoryWeights:
                 path.mkdir(parents=True)
             except FileExistsError:
                 continue
+            hold(path)
             return Candidate(run, number, half, key, path)
 
     def finish(self, candidate: Candidate, *, parent: str | None, num_parameters: int) -> WeightVersion:
         """See `WeightStore.finish`."""
         return write_manifest(candidate, parent=parent, num_parameters=num_parameters)
 
+    def discard(self, candidate: Candidate) -> None:
+        """See `WeightStore.discard`."""
+        shutil.rmtree(candidate.path, ignore_errors=True)
+        let_go(candidate.path)
+
+    def settled(self, version: WeightVersion) -> None:
+        """See `WeightStore.settled`."""
+        let_go(self._store.path(version.directory))
+
     def remove(self, version: WeightVersion) -> None:
         """See `WeightStore.remove`."""
-        shutil.rmtree(self._store.path(version.directory))
+        shutil.rmtree(self._store.path(version.directory), ignore_errors=True)
 
 
 def folder_name(number: int, half: int | None) -> str:
@@ -127,9 +155,6 @@ def weights_of(store: ArtifactStore) -> WeightStore:
     """The weights that are kept with these artifacts."""
     if isinstance(store, DirectoryStore):
         return DirectoryWeights(store)
-    from shared.store.artifacts.object_store import ObjectStore  # noqa: PLC0415  (obstore, where it is asked for)
-    from shared.store.weights.staging import StagedWeights  # noqa: PLC0415
-
-    if isinstance(store, ObjectStore):
-        return StagedWeights(store)
+    if isinstance(store, KeepsWeights):
+        return store.weights()
     raise TypeError(f"{type(store).__name__} keeps no weights")

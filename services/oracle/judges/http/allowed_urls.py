@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.oracle.judge import JudgeBuildError
+from shared.runtime.key_files import read_private
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])"
@@ -73,10 +74,12 @@ def key_for(url: str, files: Mapping[str, Path]) -> str | None:
         return None
     file = files[max(covering, key=len)]
     try:
-        lines = file.read_text().splitlines()
+        lines = read_private(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = f"cannot read the key file {file} of INPO_ORACLE_HTTP_KEY_FILES: {type(error).__name__}"
         raise JudgeBuildError("url", reason) from None
+    except ValueError as error:
+        raise JudgeBuildError("url", f"INPO_ORACLE_HTTP_KEY_FILES: {error}") from None
     key = lines[0].strip() if lines else ""
     if not key or not key.isascii() or not key.isprintable():
         raise JudgeBuildError("url", f"the key file {file} of INPO_ORACLE_HTTP_KEY_FILES holds no line of ASCII")

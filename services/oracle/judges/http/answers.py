@@ -4,7 +4,6 @@ The envelope is checked first (JSON, identity, a list of results), then each res
 missing or there twice fails its own comparison and no other.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, cast
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.oracle.judge import JudgeChangedError, Opinion, abstention, failure, opinion
 from shared.contracts.judges import Order
+from shared.contracts.outside import strict_json
 from shared.contracts.records import VerdictStatus
 from shared.contracts.rest.judging import JudgeIdentity
 
@@ -140,18 +140,12 @@ def _swapped(heard: _HeardResult, both: bool) -> float | None:
 
 def _envelope(body: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_not_finite)
-    except (ValueError, RecursionError) as error:
-        start = body[:60].decode("utf-8", errors="replace")
-        raise UnreadableAnswerError(f"the judge's answer is not JSON ({error}); it begins with {start!r}") from None
+        value = strict_json(body)
+    except ValueError as error:
+        raise UnreadableAnswerError(f"the judge's answer is not JSON ({error})") from None
     if not isinstance(value, dict):
         raise UnreadableAnswerError("the judge's answer is not a JSON object")
     return cast(dict[str, Any], value)
-
-
-def _not_finite(name: str) -> float:
-    # Refused where it stands, so that it fails its own comparison only.
-    return float(name.replace("Infinity", "inf"))
 
 
 def _identity(envelope: Mapping[str, Any]) -> JudgeIdentity:
@@ -160,4 +154,6 @@ def _identity(envelope: Mapping[str, Any]) -> JudgeIdentity:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(('judge', *map(str, item['loc'])))}: {item['msg']}" for item in error.errors())
         raise UnreadableAnswerError(f"the judge does not say who it is: {wrong}") from None
+    if not (heard.id + heard.revision).isprintable():
+        raise UnreadableAnswerError("the judge does not say who it is: its id or revision is not printable")
     return JudgeIdentity(**heard.model_dump(), kind="http")

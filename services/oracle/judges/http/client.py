@@ -5,14 +5,17 @@ import random
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import cast
 
 import httpx
 
 from services.oracle.judge import JudgeChangedError, JudgeRefusedError, JudgeUnavailableError
+from shared.contracts.outside import cleaned, strict_json
 from shared.store.board.budget import Budget
 
 MAX_BODY_BYTES = 8 * 2**20
 MAX_TRIES = 4
+MAX_SAID_CHARS = 300
 FIRST_PAUSE_S = 0.25
 # The judge, or what stands before it, says that it cannot be reached now.
 UNAVAILABLE = frozenset({429, 502, 503, 504})
@@ -104,7 +107,7 @@ class JudgeClient:
             content = await _read(response)
         if status == 200:
             return content
-        reason = f"{self._url} answers {status}: {content[:300].decode('utf-8', errors='replace')}"
+        reason = f"{self._url} answers {status}: {_said(content)}"
         if status == 409:
             raise JudgeChangedError(reason)
         if status in (400, 413, 422):
@@ -124,6 +127,17 @@ _REMEDIES = {
     403: "; give its key in INPO_ORACLE_HTTP_KEY_FILES",
     404: "; oracle.judge.url is the full URL of its /v1/judgments",
 }
+
+
+def _said(content: bytes) -> str:
+    """What a judge says of its refusal in the words of a problem; nothing of what was not said to be read by us."""
+    try:
+        value = strict_json(content)
+    except ValueError:
+        value = None
+    said = cast(dict[str, object], value) if isinstance(value, dict) else {}
+    words = [word for name in ("title", "detail") if isinstance(word := said.get(name), str)]
+    return cleaned(": ".join(words) or "without a title or a detail", MAX_SAID_CHARS)
 
 
 def _given_up(fault: _Fault) -> Exception:

@@ -20,6 +20,7 @@ from services.oracle.judges.local.local_model import LocalModel, batches, identi
 from shared.contracts.judges import PairModelJudge
 from shared.contracts.records import Message
 from shared.contracts.rest.judging import JudgeIdentity
+from shared.contracts.text_limits import too_long_for
 
 LLAMA3_HEADER = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 
@@ -112,6 +113,9 @@ class PairModel:
         answered: dict[str, float | Opinion] = {}
         encoded: list[tuple[str, list[int]]] = []
         for content in contents:
+            if too_long := too_long_for(self._spec.max_tokens, [content]):
+                answered[content] = abstention(f"the question is over-long: {too_long}", 0.0)
+                continue
             try:
                 ids = self._question.encode(content)
             except (TemplateError, ValueError, TypeError) as error:

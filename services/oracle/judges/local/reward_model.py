@@ -21,6 +21,7 @@ from services.oracle.judges.local.local_model import LocalModel, batches, identi
 from shared.contracts.judges import RewardModelJudge
 from shared.contracts.records import Message
 from shared.contracts.rest.judging import JudgeIdentity
+from shared.contracts.text_limits import too_long_for
 
 Conversation: TypeAlias = tuple[tuple[Message, ...], str]
 
@@ -50,6 +51,9 @@ class RewardModel:
         scored: dict[Conversation, float | Opinion] = {}
         encoded: list[tuple[Conversation, list[int]]] = []
         for conversation in conversations:
+            if too_long := too_long_for(self._spec.max_tokens, _texts(conversation)):
+                scored[conversation] = abstention(f"the conversation is over-long: {too_long}", 0.0)
+                continue
             try:
                 ids = encode(self._loaded.tokenizer, *conversation)
             except (TemplateError, ValueError, TypeError) as error:
@@ -105,6 +109,11 @@ def encode(tokenizer: Any, prompt: Sequence[Message], response: str) -> list[int
         return list(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False))
     text = "\n\n".join([*(message.content for message in prompt), response])
     return list(tokenizer(text, verbose=False)["input_ids"])
+
+
+def _texts(conversation: Conversation) -> list[str]:
+    prompt, response = conversation
+    return [*(message.content for message in prompt), response]
 
 
 def bradley_terry(first: float, second: float) -> float:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.policy.engine import EngineError, EngineUnavailableError
 from services.policy.engines.vllm.answers import Completions, RpcResults, ServedModel, WeightInfo
+from shared.contracts.outside import cleaned, strict_json
 
 CONNECT_TIMEOUT_S = 5.0
 HEALTH_TIMEOUT_S = 10.0
@@ -113,9 +114,9 @@ class VllmClient:
     def _ask(self, kind: type[T], method: str, path: str, **options: Any) -> T:
         answer = self._call(method, path, **options)
         try:
-            content = answer.json()
+            content = strict_json(answer.content)
         except ValueError as error:
-            raise RejectedError(f"vLLM's answer to {path} is not JSON: {answer.text[:MAX_DETAIL_CHARS]!r}") from error
+            raise RejectedError(f"vLLM's answer to {path} is not JSON ({error}): {_shown(answer)!r}") from error
         return _parsed(kind, content, path)
 
     def _call(self, method: str, path: str, *, timeout_s: float | None = None, **options: Any) -> httpx.Response:
@@ -151,7 +152,7 @@ class VllmClient:
         )
 
     def _refused(self, path: str, answer: httpx.Response) -> EngineError:
-        detail = answer.text[:MAX_DETAIL_CHARS]
+        detail = _shown(answer)
         if answer.status_code in (401, 403):
             return RejectedError(f"vLLM at {self.url} refuses the API key: set INPO_VLLM_API_KEY_FILE to the server's")
         if answer.status_code == 404:
@@ -175,6 +176,10 @@ class VllmClient:
         return EngineError(
             f"vLLM at {self.url} has not answered for {away_s:.0f} s ({what}): start it, or set INPO_VLLM_URL"
         )
+
+
+def _shown(answer: httpx.Response) -> str:
+    return cleaned(answer.text, MAX_DETAIL_CHARS)
 
 
 def _parsed(kind: type[T], content: object, what: str) -> T:

@@ -9,6 +9,7 @@ import ctypes.util
 import json
 import os
 import socket
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 EXTENSION = Path(__file__).parent / "extension"
 EXTENSION_CLASS = "inpo_vllm_extension.InpoWorkerExtension"
+# The stock server asks for the key below /v1 only; its admin routes are elsewhere.
+KEY_CLASS = "inpo_vllm_key.KeyEverywhere"
 SERVED_NAME = "policy"
 PYTHON = "INPO_VLLM_PYTHON"
 
@@ -98,6 +101,8 @@ def arguments(python: Path, options: ServerOptions) -> list[str]:
         ]
     else:
         command += ["--gpu-memory-utilization", str(options.gpu_memory)]
+    if options.api_key_file is not None:
+        command += ["--middleware", KEY_CLASS]
     if options.sleep_mode:
         command.append("--enable-sleep-mode")
     return [*command, *options.extra]
@@ -110,6 +115,8 @@ def environment(options: ServerOptions, base: Mapping[str, str]) -> dict[str, st
     found = {
         **kept,
         "PYTHONPATH": str(EXTENSION),
+        # What lies in the folder that the server starts in is not to be imported.
+        "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
         # Pause, collective_rpc and weight versions; so the server belongs on loopback or a private network.
         "VLLM_SERVER_DEV_MODE": "1",
@@ -138,6 +145,9 @@ def _context(model: Path) -> int:
 
 def _key(file: Path) -> str:
     try:
+        # As `shared.runtime.key_files`, which is not there where only this folder is.
+        if stat.S_IMODE(file.stat().st_mode) & (stat.S_IRWXO | stat.S_IWGRP):
+            raise ServingError(f"--api-key-file: others can read {file}: chmod 600 {file}")
         key = next(iter(file.read_text().splitlines()), "").strip()
     except (OSError, UnicodeError) as error:
         raise ServingError(f"--api-key-file: cannot read {file}: {error}") from error

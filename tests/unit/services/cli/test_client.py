@@ -9,6 +9,7 @@ from services.cli.client import Api, bearer_key
 from services.cli.failures import ApiError, UserError
 from shared.contracts.rest.problems import FieldError, Problem
 from shared.contracts.rest.runs import IterationList, RunList
+from shared.runtime.key_files import write_private
 from tests.support.cli_views import RUN, Answer, FakeController, a_run, an_iteration
 
 
@@ -26,6 +27,7 @@ def _failure(answer: httpx.Response | Exception) -> ApiError:
 
 def test_a_run_is_created_from_the_spec_and_the_key_is_sent(tmp_path: Path) -> None:
     view = a_run(tmp_path)
+    assert view.spec is not None
     controller = FakeController({"POST /v1/runs": [view]})
     assert controller.api(key="secret").create_run(view.spec) == view
     (request,) = controller.asked
@@ -36,6 +38,7 @@ def test_a_run_is_created_from_the_spec_and_the_key_is_sent(tmp_path: Path) -> N
 def test_creation_is_sent_again_with_the_same_key_until_there_is_an_answer(tmp_path: Path) -> None:
     """Lost connections, a server that fails and one that still works on the first try; then the run."""
     view = a_run(tmp_path)
+    assert view.spec is not None
     trouble: list[Answer] = [
         httpx.ReadError("reset"),
         _problem(503, retryable=True),
@@ -53,6 +56,7 @@ def test_creation_is_sent_again_with_the_same_key_until_there_is_an_answer(tmp_p
 def test_creation_is_not_repeated_where_repeating_cannot_help(tmp_path: Path) -> None:
     """A refusal is final; where nobody listens, the person is told at once; trouble that stays is told in the end."""
     spec = a_run(tmp_path).spec
+    assert spec is not None
     cases: list[tuple[Answer, int]] = [
         (_problem(422), 1),
         (httpx.ConnectError("refused"), 1),
@@ -136,11 +140,11 @@ def test_the_key_is_the_first_of_the_file_and_else_the_variable(tmp_path: Path) 
     """The file may be the services' own: scopes stand before the keys, and the first key is taken."""
     file = tmp_path / "key"
     for text in ("from-file\nsecond\n", "# all\n\nread,operate from-file\njudge another\n"):
-        file.write_text(text)
+        write_private(file, text)
         assert bearer_key(file, "from-variable") == "from-file"
     assert bearer_key(None, "from-variable") == "from-variable"
     assert bearer_key(None, "") is None
-    file.write_text("")
+    write_private(file, "")
     for unusable in (file, tmp_path / "none"):
         with pytest.raises(UserError, match="INPO_API_KEY_FILE"):
             bearer_key(unusable, None)

@@ -1,5 +1,7 @@
 """When the loop looks: several events are one look, and the dearer a look, the longer the rest after it."""
 
+import errno
+import json
 import threading
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 from services.controller.loop import LONGEST_REST_S, ReconcileLoop
 from services.controller.runs.repository import RunRepository
 from shared.contracts.work import Event
+from shared.store.artifacts import layout
 from shared.store.artifacts.memory_store import MemoryStore
+from shared.store.artifacts.store import NewerArtifactError
 from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.specs import a_spec
 
@@ -84,3 +88,58 @@ def test_the_rest_after_a_look_is_twenty_times_its_cost(tmp_path: Path, look_s: 
     rests = Rests(3)
     loop.run(rests)
     assert rests.rests_s == pytest.approx([rest_s] * 3)
+
+
+def test_a_plan_of_a_newer_release_is_waited_for_and_its_run_says_so_without_failing(tmp_path: Path) -> None:
+    """An older controller that is still up during an upgrade must not end what the newer one has begun."""
+    queue, store = MemoryQueue(lambda: 0.0, lease_s=30.0), MemoryStore()
+    loop = ReconcileLoop(RunRepository(store), queue)
+    record = loop.repository.create(a_spec(tmp_path))
+    newer = {"type": "base", "run": record.id, "model": {"path": "a/b"}, "quantised": True, "written_by": "9.1.0"}
+    store.create(layout.plan(layout.base(record.id)), json.dumps(newer).encode())
+    with pytest.raises(NewerArtifactError, match=r"written by INPO 9\.1\.0"):
+        loop.reconcile()
+    loop.run(Rests(1))
+    assert "written by INPO 9.1.0" in str(loop.last_error)
+    assert "written by INPO 9.1.0" in str(loop.repository.view(record).reason)
+    assert store.list(layout.intents(record.id)) == []
+
+
+def test_a_full_store_is_waited_for_and_said_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three looks meet a full disk; the fourth plans the base."""
+    store, queue = MemoryStore(), MemoryQueue(lambda: 0.0, lease_s=30.0)
+    loop = ReconcileLoop(RunRepository(store), queue)
+    record = loop.repository.create(a_spec(tmp_path))
+    create, refused, told = store.create, [0], list[str | None]()
+
+    def full(key: str, data: bytes) -> bool:
+        if refused[0] < 3:
+            refused[0] += 1
+            raise OSError(errno.ENOSPC, "No space left on device", key)
+        return create(key, data)
+
+    class Told(Rests):
+        def wait(self, timeout: float | None = None) -> bool:
+            told.append(loop.last_error)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(store, "create", full)
+    loop.run(Told(4))
+    assert store.exists(layout.plan(layout.base(record.id)))
+    reason = f"the storage is full: No space left on device: {layout.plan(layout.base(record.id))}"
+    assert [text is not None and text.startswith(reason) for text in told] == [True, True, True, False]
+
+
+def test_a_loop_that_ends_without_being_told_to_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = MemoryQueue(lambda: 0.0, lease_s=30.0)
+    loop = ReconcileLoop(RunRepository(MemoryStore()), queue)
+
+    def broken() -> str:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(queue, "last_event", broken)
+    with pytest.raises(SystemExit):
+        loop.run(threading.Event())
+    assert loop.last_error == "has ended"

@@ -44,3 +44,7 @@ def test_every_field_is_described() -> None:
 
 def test_a_consumer_is_named_after_machine_service_and_process() -> None:
     assert Settings().consumer("oracle").endswith(f"-oracle-{os.getpid()}")
+
+
+def test_a_password_of_redis_is_in_no_printed_settings() -> None:
+    assert "s3cret" not in repr(Settings(redis_url="redis://:s3cret@cache:6379/0"))

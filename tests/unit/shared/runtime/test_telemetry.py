@@ -56,3 +56,36 @@ def test_a_span_that_raises_is_told_with_its_error_and_the_error_goes_on() -> No
     with capture_logs() as logs, pytest.raises(KeyError), span("train"):
         raise KeyError("x")
     assert [line["error"] for line in logs] == ["KeyError"]
+
+
+UNWRITABLE = """
+import os, sys, threading
+import structlog
+from shared.runtime.telemetry import configure_logging, span
+configure_logging("oracle", "INFO")
+full = os.open("/dev/full", os.O_WRONLY)
+os.dup2(full, 2)
+class Unspeakable:
+    def __repr__(self): raise RuntimeError("cannot be told")
+log = structlog.get_logger()
+with span("judge"):
+    log.info("unheard", value=Unspeakable())
+try:
+    raise ValueError("unlucky")
+except ValueError:
+    log.exception("unheard")
+print("a library's own line", file=sys.stderr, flush=True)
+print("alive", flush=True)
+"""
+
+
+def test_a_full_log_disk_and_an_unspeakable_value_raise_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", UNWRITABLE], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "alive\n")
+
+
+def test_a_line_with_a_value_that_cannot_be_rendered_tells_the_rest() -> None:
+    program = UNWRITABLE.replace("os.dup2(full, 2)", "")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    line = json.loads(done.stderr.splitlines()[0])
+    assert (line["event"], line["service"], line["unrenderable"]) == ("unheard", "oracle", "RuntimeError")

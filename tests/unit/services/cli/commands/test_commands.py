@@ -153,14 +153,17 @@ def test_nothing_yet_is_said_with_what_brings_something(monkeypatch: pytest.Monk
 def test_the_queue_of_no_system_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     assert "start one with `inpo up`" in _inpo("queue", "show")[1]
     code, text = _inpo("queue", "show", "--redis-url", "redis://127.0.0.1:9/0")
+    assert (code, "--store-dir" in text) == (1, True), "whose queue on that Redis is not known"
+    store = ("--store-dir", str(tmp_path))
+    code, text = _inpo("queue", "show", *store, "--redis-url", "redis://127.0.0.1:9/0")
     assert (code, "cannot reach Redis at redis://127.0.0.1:9/0" in text) == (1, True)
-    assert "--redis-url" in _inpo("queue", "show", "--redis-url", "nonsense")[1]
+    assert "--redis-url" in _inpo("queue", "show", *store, "--redis-url", "nonsense")[1]
     assert "--store-dir" in _inpo("queue", "dead")[1]
 
 
 @pytest.mark.parametrize("rest", ["@127.0.0.1:9/0", "/x@127.0.0.1:9/0", "?x@127.0.0.1:9/0"])
-def test_the_queue_of_a_redis_that_is_out_of_reach_tells_no_password(rest: str) -> None:
-    code, text = _inpo("queue", "show", "--redis-url", f"redis://:hunter2{rest}")
+def test_the_queue_of_a_redis_that_is_out_of_reach_tells_no_password(tmp_path: Path, rest: str) -> None:
+    code, text = _inpo("queue", "show", "--store-dir", str(tmp_path), "--redis-url", f"redis://:hunter2{rest}")
     assert (code, "hunter2" in text) == (1, False)
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from services.cli.doctor import examination, machine
 from services.cli.launcher.up import Whereabouts
 from services.cli.main import app
+from shared.runtime.key_files import write_private
 from tests.support.fake_machine import EVERY_PACKAGE, FakeMachine
 
 PROGRAMS = {"import json, torch": '{"version": "2.13.0", "gpus": []}', "redis-server --version": "Redis server v=7.4.1"}
@@ -60,7 +61,7 @@ def test_json_holds_the_rows_of_the_table(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_system_that_runs_is_looked_at_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     url, redis, store = "http://127.0.0.1:8123", "redis://127.0.0.1:6400/0", tmp_path / "elsewhere"
     where = Whereabouts(url=url, oracle_url=url, policy_url=url, redis_url=redis, store_dir=store)
-    (tmp_path / "up.json").write_text(where.model_dump_json())
+    write_private(tmp_path / "up.json", where.model_dump_json())
     rows = json.loads(doctor(monkeypatch, FakeMachine(programs=PROGRAMS, redis="7.4.1"), "--json").output)
     assert named(rows, "redis-server")["found"] == f"7.4.1 at {redis}"
     assert named(rows, "controller")["found"] == f"none at {url}"

@@ -18,6 +18,7 @@ from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.contracts.records import Commit, PublishedWeights, Skipped
 from shared.contracts.weights import WeightVersion
+from shared.runtime.http import readiness
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model
 from shared.store.queue.memory_queue import MemoryQueue
@@ -181,12 +182,46 @@ def test_what_does_not_exist_is_a_404_problem(app: FastAPI) -> None:
 
 def test_pairs_and_iterations_of_a_fresh_run_are_empty_but_there(app: FastAPI, tmp_path: Path) -> None:
     run = _create(app, a_spec_body(tmp_path))["id"]
-    assert _call(app, "GET", f"/v1/runs/{run}/pairs").json() == {"iteration": 1, "total": 0, "offset": 0, "pairs": []}
+    assert _call(app, "GET", f"/v1/runs/{run}/pairs").json() == {
+        "iteration": 1,
+        "total": 0,
+        "offset": 0,
+        "pairs": [],
+        "problem": None,
+    }
     assert _call(app, "GET", f"/v1/runs/{run}/iterations").json()["iterations"] == [
         {"iteration": 0, "commit": None, "evaluation": None, "problem": None}
     ]
-    assert _call(app, "GET", "/v1/weights").json() == {"weights": []}
+    assert _call(app, "GET", "/v1/weights").json() == {"weights": [], "damaged": []}
     assert _call(app, "GET", f"/v1/runs/{run}/pairs?iteration=0").status_code == 422
+
+
+def test_what_is_left_out_is_counted_shown_in_part_and_paged(app: FastAPI, tmp_path: Path) -> None:
+    """250 rows more, all of them duplicates of the 12."""
+    body = a_spec_body(tmp_path)
+    with (tmp_path / "prompts.jsonl").open("a") as file:
+        file.write('{"prompt": "question number 0?"}\n' * 250)
+    run = _create(app, body)
+    assert (run["num_skipped"], len(run["skipped"])) == (250, 100)
+    page = _call(app, "GET", f"/v1/runs/{run['id']}/skipped?offset=240&limit=100").json()
+    assert (page["total"], [item["id"] for item in page["skipped"]]) == (
+        250,
+        [f"prompts.jsonl:{number}" for number in range(253, 263)],
+    )
+    of_iteration = _call(app, "GET", f"/v1/runs/{run['id']}/skipped?iteration=1").json()
+    assert (of_iteration["total"], of_iteration["skipped"]) == (0, [])
+
+
+def test_the_skipped_rows_of_an_older_releases_run_are_in_its_record(app: FastAPI, tmp_path: Path) -> None:
+    run = _create(app, a_spec_body(tmp_path))["id"]
+    store = DirectoryStore(tmp_path / "store")
+    store.path(layout.skipped(run)).unlink()
+    record = json.loads(store.read(layout.run_record(run)))
+    del record["num_skipped"]
+    record["skipped"] = [{"id": f"p:{number}", "reason": "empty"} for number in range(150)]
+    store.path(layout.run_record(run)).write_text(json.dumps(record))
+    page = _call(app, "GET", f"/v1/runs/{run}/skipped?offset=149").json()
+    assert (page["total"], page["skipped"]) == (150, [{"id": "p:149", "reason": "empty"}])
 
 
 def test_a_bad_last_event_id_is_the_clients_error(app: FastAPI, tmp_path: Path) -> None:
@@ -205,7 +240,7 @@ def test_a_run_whose_artifacts_are_broken_fails_with_the_reason_and_the_next_one
     loop.reconcile()
     broken = _call(app, "GET", "/v1/runs").json()["runs"][1]
     assert (broken["id"], broken["state"]) == (first, "failed")
-    assert "ValidationError" in broken["reason"]
+    assert f"CorruptArtifactError: {layout.plan(layout.base(first))}" in broken["reason"]
     assert _call(app, "GET", f"/v1/runs/{second}").json()["state"] == "running"
 
 
@@ -214,12 +249,18 @@ def test_a_run_record_that_cannot_be_read_hides_no_other_run(app: FastAPI, loop:
     broken.parent.mkdir(parents=True)
     broken.write_text("{")
     run = _create(app, a_spec_body(tmp_path))["id"]
-    assert [view["id"] for view in _call(app, "GET", "/v1/runs").json()["runs"]] == [run]
-    assert _call(app, "GET", "/v1/runs/broken-run").status_code == 404
+    states = {view["id"]: view["state"] for view in _call(app, "GET", "/v1/runs").json()["runs"]}
+    assert states == {run: "running", "broken-run": "unreadable"}
+    broken_run = _call(app, "GET", "/v1/runs/broken-run").json()
+    assert (broken_run["spec"], layout.run_record("broken-run") in broken_run["reason"]) == (None, True)
+    assert _call(app, "POST", "/v1/runs/broken-run:cancel").status_code == 409
     assert loop.reconcile() == 1
 
 
-def test_readiness_names_the_reconcilers_trouble(app: FastAPI, loop: ReconcileLoop) -> None:
+def test_readiness_names_the_reconcilers_trouble(
+    app: FastAPI, loop: ReconcileLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "KEPT_S", 0.0)
     assert _call(app, "GET", "/readyz").status_code == 200
     loop.last_error = "OSError: disk full"
     response = _call(app, "GET", "/readyz")

@@ -13,6 +13,7 @@ from services.controller.loop import ReconcileLoop
 from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.contracts.weights import WeightVersion
+from shared.runtime.key_files import write_private
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.published import a_stored_run, commit_weights, weights_without_a_model
@@ -48,7 +49,7 @@ def test_a_promoted_version_is_current_until_it_is_rolled_back(
     store: DirectoryStore, versions: list[WeightVersion]
 ) -> None:
     app = an_app(store)
-    assert ask(app, "GET", "/promoted").json() == {"current": None, "history": []}
+    assert ask(app, "GET", "/promoted").json() == {"current": None, "history": [], "problem": None}
     for version in versions:
         made = ask(app, "POST", f"/{version.name}:promote")
         assert (made.status_code, made.json()["version"]) == (200, version.model_dump()), made.text
@@ -94,7 +95,7 @@ def test_the_history_says_which_key_asked_and_not_the_key(
     store: DirectoryStore, versions: list[WeightVersion], tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
-    keys.write_text("read looker\noperate operator-key\n")
+    write_private(keys, "read looker\noperate operator-key\n")
     app = an_app(store, api_key_file=keys)
     for key, status in (("looker", 403), ("operator-key", 200)):
         headers = {"Authorization": f"Bearer {key}"}

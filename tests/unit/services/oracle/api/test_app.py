@@ -16,6 +16,7 @@ from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.settings import OracleSettings
 from shared.contracts.judges import PullJudge
 from shared.contracts.rest.judging import JudgeIdentity, JudgmentResponse
+from shared.runtime.worker.watchdog import Watchdog
 from tests.support.data import outside_data
 from tests.support.fake_judge import FakeJudge
 
@@ -189,3 +190,15 @@ def test_every_naughty_string_is_judged_like_any_other() -> None:
         assert response.status_code == 200, response.text
         probabilities = [result["p"] for result in response.json()["results"]]
         assert probabilities == pytest.approx([0.1] * len(probabilities))
+
+
+def test_a_request_has_a_deadline_that_a_rule_which_holds_the_interpreter_cannot_outlive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its own for between the batches, and the oracle's for an asking that has begun."""
+    timer: list[float | None] = []
+    monkeypatch.setattr("services.oracle.api.app.WATCHDOG", Watchdog(timer.append))
+    assert (
+        post(a_request(deadline_s=30.0), settings=SETTINGS.model_copy(update={"deadline_s": 100.0})).status_code == 200
+    )
+    assert timer == [pytest.approx(130.0, abs=5.0), None]

@@ -7,6 +7,7 @@ import pytest
 from services.oracle.judge import JudgeBuildError
 from services.oracle.judges.http.allowed_urls import check_allowed, key_for
 from services.oracle.settings import OracleSettings
+from shared.runtime.key_files import write_private
 
 PREFIXES = ["https://judge.example.com/v1/", "http://127.0.0.1:*"]
 
@@ -61,18 +62,22 @@ def test_every_other_url_is_refused(url: str) -> None:
     assert "password" not in str(caught.value)
 
 
-def test_by_default_judges_are_on_this_machine() -> None:
+def test_by_default_judges_are_at_one_port_of_this_machine() -> None:
+    """On others stand vLLM's admin routes, Redis and our own APIs, which trust who asks from this machine."""
     allowed = OracleSettings().oracle_http_judges
     for host in ("127.0.0.1", "localhost", "[::1]"):
         check_allowed(f"http://{host}:9000/v1/judgments", allowed)
+        for port in (80, 6379, 8000, 8001, 8010, 8999, 9001, 65535):
+            with pytest.raises(JudgeBuildError, match="INPO_ORACLE_HTTP_JUDGES"):
+                check_allowed(f"http://{host}:{port}/v1/judgments", allowed)
     with pytest.raises(JudgeBuildError):
         check_allowed("http://10.0.0.1:9000/v1/judgments", allowed)
 
 
 def test_the_key_is_that_of_the_longest_prefix_and_of_no_other_host(tmp_path: Path) -> None:
     general, special = tmp_path / "general", tmp_path / "special"
-    general.write_text("general\n")
-    special.write_text("special\nsecond line\n")
+    write_private(general, "general\n")
+    write_private(special, "special\nsecond line\n")
     files = {"https://a.example": general, "https://a.example/v2": special}
     assert key_for("https://a.example/v1/judgments", files) == "general"
     assert key_for("https://a.example/v2/judgments", files) == "special"
@@ -83,6 +88,15 @@ def test_the_key_is_that_of_the_longest_prefix_and_of_no_other_host(tmp_path: Pa
 def test_a_key_file_without_a_key_is_named(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "key"
     if content is not None:
-        file.write_text(content)
+        write_private(file, content)
     with pytest.raises(JudgeBuildError, match="INPO_ORACLE_HTTP_KEY_FILES"):
         key_for("https://a.example/v1", {"https://a.example": file})
+
+
+def test_a_key_file_that_others_can_read_is_refused_and_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    write_private(file, "s3cret\n")
+    file.chmod(0o644)
+    with pytest.raises(JudgeBuildError, match=r"INPO_ORACLE_HTTP_KEY_FILES.*chmod 600") as caught:
+        key_for("https://a.example/v1", {"https://a.example": file})
+    assert "s3cret" not in str(caught.value)

@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 from structlog.testing import capture_logs
 
 from services.oracle.api.app import oracle_app
 from services.oracle.judge import (
+    MAX_REASON,
     JudgeBuildError,
     JudgeChangedError,
     JudgeRefusedError,
@@ -23,10 +25,17 @@ from services.oracle.judges.building import JudgeBuilder
 from services.oracle.judges.http import client
 from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.settings import OracleSettings
+from services.oracle.shards.questions import Asked, StepOracle
+from shared.contracts.judges import JudgeSpec
+from shared.contracts.records import Message, Verdict
+from shared.inpo.selection import Question
+from shared.runtime.key_files import write_private
 from shared.store.artifacts.memory_store import MemoryStore
+from shared.store.artifacts.tables import decode, encode
 from shared.store.board.memory_board import MemoryBoard, MemoryBudget
 from shared.store.queue.memory_queue import ManualClock
 from tests.support.http_judges import IDENTITY, ScriptedJudge, ask, honest, http_judge, results
+from tests.support.sampling_plans import ORACLE
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +133,12 @@ def nobody(request: dict[str, Any]) -> httpx.Response:
     return httpx.Response(200, json={"results": results(request)})
 
 
+def twice(request: dict[str, Any]) -> httpx.Response:
+    (result,) = results(request)
+    text = json.dumps({"judge": IDENTITY, "results": [result]})
+    return httpx.Response(200, content=text.replace('"p": ', '"p": 0.1, "p": '))
+
+
 def no_results(_: dict[str, Any]) -> httpx.Response:
     return httpx.Response(200, json={"judge": IDENTITY, "results": {}})
 
@@ -137,6 +152,7 @@ def no_results(_: dict[str, Any]) -> httpx.Response:
         (deep, "not JSON"),
         (latin, "not JSON"),
         (nobody, "does not say who it is"),
+        (twice, "the key 'p' is there twice"),
         (no_results, "no list `results`"),
         (answering(p=2.0), "p is 2.0, which is not a probability"),
         (answering(p=-0.1), "not a probability"),
@@ -340,7 +356,7 @@ def test_the_wish_of_one_process_to_wait_holds_for_all_that_share_the_budget(sto
 
 def test_the_key_is_sent_and_never_told(store: MemoryStore, tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.write_text("s3cret\n")
+    write_private(file, "s3cret\n")
     scripted = ScriptedJudge(httpx.Response(401))
     with capture_logs() as logs, pytest.raises(JudgeRefusedError, match="INPO_ORACLE_HTTP_KEY_FILES") as caught:
         http_judge(scripted, store, access={"key_files": {"http://127.0.0.1:9000": file}}).compare(ask(("a", "bb")))
@@ -376,3 +392,61 @@ def test_another_oracle_is_such_a_judge(store: MemoryStore) -> None:
     opinions = judge.compare(ask(("aaa", "b"), ("b", "aaa"), ("b", "b")))
     assert [opinion.probability for opinion in opinions] == pytest.approx([0.9, 0.1, 0.5])
     assert opinions[0].probability_swapped == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("status", ["error", "abstain"])
+def test_a_judges_words_are_only_words_in_the_artifact(store: MemoryStore, status: str) -> None:
+    """Half a surrogate pair is no UTF-8: as it was sent, it would fail the shard, and so the run."""
+    words = "\ud800half \x1b[2J\x00 \U0001f600 ok" + "x" * 5000
+    body = json.dumps({"judge": IDENTITY, "results": [{"item_id": "q", "pair": ["a", "b"], "status": status}]})
+
+    def answer(request: dict[str, Any]) -> httpx.Response:
+        sent = json.loads(body)
+        sent["results"][0] |= {"item_id": request["items"][0]["id"], "error": words}
+        return httpx.Response(200, content=json.dumps(sent))
+
+    step = StepOracle(http_judge(ScriptedJudge(answer), store), ORACLE, 0, "step", tolerant=True)
+    prompt = [Message(role="user", content="?")]
+    step.ask([Asked("p", prompt, Question(0, 1, 0), "a", "bb")])
+    (verdict,) = decode(Verdict, encode(Verdict, step.verdicts))
+    assert verdict.status == status
+    assert "\ufffdhalf \ufffd[2J\ufffd \U0001f600 ok" in (verdict.error or "")
+    assert len(verdict.error or "") <= MAX_REASON
+
+
+def test_a_judge_whose_name_is_no_text_is_not_known_by_it(store: MemoryStore) -> None:
+    for name in ("\ud800", "a\nb", "\x1b[31m"):
+
+        def unnamed(_: dict[str, Any], name: str = name) -> httpx.Response:
+            return httpx.Response(200, content=json.dumps({"judge": IDENTITY | {"id": name}, "results": []}))
+
+        with pytest.raises(JudgeBuildError, match="does not say who it is"):
+            http_judge(ScriptedJudge(identity=unnamed), store)
+
+
+@pytest.mark.parametrize(("body", "shown"), [
+    (b'{"error": {"message": "the key is s3cret"}}', "without a title or a detail"),
+    (b"s3cret", "without a title or a detail"),
+    (b'["s3cret"]', "without a title or a detail"),
+    (b'{"title": "No such judge", "detail": "\\u001b there are a, b", "s3cret": 1}', "No such judge: \ufffd there are"),
+])  # fmt: skip
+def test_of_a_refusal_only_what_a_problem_says_is_shown(store: MemoryStore, body: bytes, shown: str) -> None:
+    """Whoever names a URL must not read what another server answers there."""
+    with pytest.raises(JudgeRefusedError) as raised:
+        http_judge(ScriptedJudge(identity=lambda _: httpx.Response(404, content=body)), store)
+    assert shown in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["reward_model", "pair_model"])
+def test_a_model_out_of_reach_is_refused_before_anything_of_it_is_read(
+    kind: str, store: MemoryStore, tmp_path: Path
+) -> None:
+    clock = ManualClock()
+    settings = OracleSettings(allowed_paths=(tmp_path / "models",), allow_hub=False)
+    build = JudgeBuilder(settings, store, MemoryBoard(clock), MemoryBudget(clock))
+    spec: TypeAdapter[JudgeSpec] = TypeAdapter(JudgeSpec)
+    for path, setting in ((str(tmp_path), "INPO_ALLOWED_PATHS"), ("org/name", "INPO_ALLOW_HUB")):
+        with pytest.raises(JudgeBuildError, match=setting) as caught:
+            build(spec.validate_python({"kind": kind, "path": path}))
+        assert caught.value.field == "path"

@@ -120,6 +120,13 @@ def test_an_over_long_question_is_an_abstention(directory: Path) -> None:
     assert "max_tokens = 200" in str(opinions[0].error)
 
 
+def test_a_question_of_five_megabytes_is_an_abstention_before_it_is_tokenised(directory: Path) -> None:
+    """At 200 tokens of 64 bytes the limit is 12,800; tokenising would hold the interpreter."""
+    [opinion] = judge_of(directory, max_tokens=200).compare([Comparison(PROMPT, "short", "x" * 5_000_000)])
+    assert (opinion.status, opinion.probability) == ("abstain", None)
+    assert "limit 12800 (64 for each of 200 tokens)" in str(opinion.error)
+
+
 def test_a_tokenizer_that_cannot_ask_the_question_is_refused_naming_path(tmp_path: Path) -> None:
     directory = make_pair_model(tmp_path / "pm", seed=2)
     faults = {

@@ -1,6 +1,7 @@
 """Judges are built once, and never asked the same question twice."""
 
 import threading
+import tracemalloc
 
 import pytest
 
@@ -109,3 +110,22 @@ def test_a_judge_that_is_slow_to_build_holds_up_no_other() -> None:
     assert len(pool.identities()) == 2
     pool.forget(RulesJudge(entry_point="m:slow"))
     assert len(pool.identities()) == 1
+
+
+def test_specifications_that_cannot_be_built_leave_nothing_in_memory() -> None:
+    """Twenty-five of 256 KiB each would be 6.4 MB: what stays is less than one of them."""
+
+    def build(spec: JudgeSpec) -> FakeJudge:
+        raise JudgeBuildError("entry_point", "no such rule")
+
+    pool = JudgeRegistry(build)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(25):
+            with pytest.raises(JudgeBuildError):
+                pool.get(RulesJudge(entry_point="m:f", params={"text": f"{number:02}" + "x" * 2**18}))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2**18

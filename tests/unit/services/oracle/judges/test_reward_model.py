@@ -110,6 +110,13 @@ def test_an_over_long_conversation_is_an_abstention_and_leaves_the_others_alone(
     assert "max_tokens = 200" in str(opinions[0].error)
 
 
+def test_a_conversation_of_five_megabytes_is_an_abstention_before_it_is_tokenised(directory: Path) -> None:
+    """At 200 tokens of 64 bytes the limit is 12,800; tokenising would hold the interpreter."""
+    [opinion] = judge_of(directory, max_tokens=200).compare([Comparison(PROMPT, "short", "x" * 5_000_000)])
+    assert (opinion.status, opinion.probability) == ("abstain", None)
+    assert "limit 12800 (64 for each of 200 tokens)" in str(opinion.error)
+
+
 def test_the_revision_changes_with_the_weights_and_the_length_limit_only(directory: Path, tmp_path: Path) -> None:
     same = shutil.copytree(directory, tmp_path / "copy")
     other = make_reward_model(tmp_path / "other", seed=4)

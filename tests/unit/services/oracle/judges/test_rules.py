@@ -7,6 +7,7 @@ import pytest
 from services.oracle.judge import Comparison, Judge, JudgeBuildError, build_judge
 from shared.contracts.judges import RulesJudge
 from shared.contracts.records import Message
+from shared.contracts.text_limits import MAX_MATCHED_BYTES
 
 PROMPT = [Message(role="user", content="which?")]
 LONGER = "tests.support.rules:longer_is_better"
@@ -20,6 +21,16 @@ def test_an_antisymmetric_rule_answers_the_same_in_both_orders() -> None:
     [opinion] = judge_of(LONGER, strength=0.75).compare([Comparison(PROMPT, "long", "a")])
     assert opinion.status == "ok"
     assert (opinion.probability_given, opinion.probability_swapped, opinion.probability) == (0.75, 0.75, 0.75)
+
+
+def test_a_rule_is_not_given_more_than_a_mebibyte() -> None:
+    """A rule that takes the square of a length would hold the interpreter for days; bytes are counted at once."""
+    judge = judge_of(LONGER)
+    most = MAX_MATCHED_BYTES - len("which?") - 1
+    fits, exceeds = judge.compare([Comparison(PROMPT, "x" * most, "y"), Comparison(PROMPT, "\N{SNOWMAN}" * most, "y")])
+    assert fits.status == "ok"
+    assert (exceeds.status, exceeds.probability) == ("abstain", None)
+    assert f"have {3 * most + 7} bytes" in str(exceeds.error)
 
 
 def test_position_bias_is_averaged_out_and_remains_visible() -> None:

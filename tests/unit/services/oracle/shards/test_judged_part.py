@@ -11,6 +11,7 @@ from services.oracle.judges.registry import JudgeRegistry
 from services.oracle.shards.judged_part import MAX_SLOW, JudgedPart, NoPartError
 from services.oracle.worker import JudgeHandler
 from shared.contracts.records import PreferencePair, Verdict
+from shared.contracts.text_limits import MAX_MATCHED_BYTES
 from shared.contracts.work import Attempt, WorkItem
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore
@@ -127,3 +128,10 @@ def test_what_is_no_pattern_is_refused_with_the_run(pattern: str) -> None:
     fields: dict[str, Any] = {"judge": {"kind": "rules", "entry_point": "a:b"}, "judged_part": pattern}
     with pytest.raises(ValidationError, match="judged_part"):
         type(an_oracle()).model_validate(fields)
+
+
+def test_no_pattern_is_searched_in_more_than_a_mebibyte() -> None:
+    part = JudgedPart(AFTER_THINKING)
+    assert part.of("<think></think>" + "x" * 1000) == "x" * 1000
+    with pytest.raises(NoPartError, match="a response has 1048591 bytes"):
+        part.of("<think></think>" + "x" * MAX_MATCHED_BYTES)

@@ -78,6 +78,14 @@ def test_before_anything_is_promoted_the_answer_says_how_to_promote(service: Ser
     assert service.engine.swaps == []
 
 
+def test_a_prompt_of_more_bytes_than_the_context_can_have_is_refused_before_it_is_tokenised(service: Service) -> None:
+    """2^13 tokens of 64 bytes, where the model does not say how many it can attend to."""
+    service.promote(1)
+    response = service.ask(prompt="x" * (64 * 2**13 + 1), max_tokens=4)
+    assert response.status_code == 422
+    assert "prompt 0 is over-long: 524289 bytes" in response.json()["detail"]
+
+
 def test_the_promoted_version_answers_and_is_named(service: Service) -> None:
     service.promote(1)
     response = service.ask(prompt="once", max_tokens=4)
@@ -96,6 +104,15 @@ def test_promotion_and_rollback_decide_who_answers_next(service: Service) -> Non
     assert service.answer(model="run@1").model == "run@1"
     assert [version.number for version in service.engine.swaps] == [0, 1, 2, 1]
     assert_refused(service.ask(prompt="once", model="run@2"), 404, "run@1")
+
+
+def test_while_the_newest_promotion_is_torn_nobody_is_answered_by_an_earlier_one(service: Service) -> None:
+    for number in (0, 1):
+        service.promote(number)
+    service.store.path("promotions/0002.json").write_text("")
+    assert_refused(service.ask(prompt="once"), 503, "promotions/0002.json")
+    promotions.roll_back(service.store, by="test")
+    assert service.answer().model == "run@0"
 
 
 def test_counts_ids_log_probs_and_finish_reasons_are_those_of_what_was_drawn(service: Service) -> None:

@@ -109,6 +109,18 @@ def test_an_over_long_prompt_is_listed_and_never_cut(tmp_path: Path, length: int
         assert skipped(result) == "over-long: 11 tokens, limit 10"
 
 
+@pytest.mark.parametrize("prompt_format", ["chat", "text"])
+def test_a_prompt_of_five_megabytes_is_listed_before_it_is_tokenised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt_format: PromptFormat
+) -> None:
+    """Tokenising holds the interpreter, and nobody's heartbeat beats meanwhile."""
+    tok = tokenizer(tmp_path, chat_template=True)
+    for name in ("encode_chat", "encode_text"):
+        monkeypatch.setattr(tok, name, None)
+    result = Renderer(tok, prompt_format, 1000).render(prompt(("user", "x" * 5_000_000)))
+    assert skipped(result) == "over-long: 5000000 bytes, limit 64000 (64 for each of 1000 tokens)"
+
+
 def test_the_limit_leaves_room_for_a_whole_response() -> None:
     assert prompt_limit(1024, 256, None) == 1024
     assert prompt_limit(1024, 256, 4096) == 1024

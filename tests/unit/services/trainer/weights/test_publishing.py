@@ -2,12 +2,14 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Publishing: an ordinary Hugging Face directory, whole and proven, or nothing."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from services.trainer.errors import NotFiniteError
 from services.trainer.forward.sequences import Sequences
@@ -128,6 +130,64 @@ def test_the_loser_of_a_race_deletes_its_own_weights_and_adopts_the_winners(
     step = "runs/run/iterations/0001/half-1"
     first = announce(store, step, PublishedWeights(version=winner, metrics={"loss": 1.0}))
     second = announce(store, step, PublishedWeights(version=loser, metrics={"loss": 2.0}))
-    assert first == second == PublishedWeights(version=winner, metrics={"loss": 1.0})
+    assert first.version == second.version == winner
+    assert first.metrics == second.metrics == {"loss": 1.0}
     assert not store.path(loser.directory).exists()
     manifests.verify(store.path(winner.directory), winner)
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The disk is full when the tensors are written."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", refuse)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SafetensorError("I/O error: No space left on device (os error 28)"), OSError(28, "full"), KeyboardInterrupt()],
+)
+def test_a_candidate_that_is_refused_half_way_leaves_nothing(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    base = base_of(store, tiny_models.make_model(tmp_path / "model", seed=1))
+    model, start = trained(store, base), start_of(store, base)
+    refusing(monkeypatch, error)
+    with pytest.raises(type(error)):
+        publish(store, "run", 1, model, base, start)
+    assert store.list("runs/run/weights") == ["0000-1"]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_record_that_cannot_be_written_takes_its_candidate_along_unless_it_was_written_all_the_same(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sync of its folder may fail after the record was linked: then it is there, and names the candidate."""
+    base = base_of(store, tiny_models.make_model(tmp_path / "model", seed=1))
+    start, model, create = start_of(store, base), trained(store, base), store.create
+    step = "runs/run/iterations/0001/half-1"
+
+    def refuse(key: str, data: bytes) -> bool:
+        if written:
+            create(key, data)
+        raise OSError(28, "No space left on device")
+
+    for written in (False, True):
+        version = publish(store, "run", 1, model, base, start)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "create", refuse)
+            with pytest.raises(OSError, match="No space left"):
+                announce(store, step, PublishedWeights(version=version))
+        assert store.path(version.directory).exists() is written
+    assert announce(store, step, PublishedWeights(version=version)).version == version
+
+
+def test_a_candidate_that_was_removed_is_not_announced(store: DirectoryStore, tmp_path: Path) -> None:
+    base = base_of(store, tiny_models.make_model(tmp_path / "model", seed=1))
+    version = publish(store, "run", 1, trained(store, base), base, start_of(store, base))
+    shutil.rmtree(store.path(version.directory))
+    with pytest.raises(manifests.WeightsError, match="was removed before it was published"):
+        announce(store, "runs/run/iterations/0001/half-1", PublishedWeights(version=version))
+    assert not store.exists("runs/run/iterations/0001/half-1/weights.json")

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from shared.runtime.http.access import SCOPES, Keyring, read_keys, scope_of
 from shared.runtime.http.app import HttpSettings, create_app
+from shared.runtime.key_files import write_private
 
 FILE = """\
 # written by the operator
@@ -24,7 +25,7 @@ judge  verdict-3
 
 def key_file(folder: Path, text: str = FILE) -> Path:
     path = folder / "keys"
-    path.write_text(text)
+    write_private(path, text)
     return path
 
 
@@ -88,10 +89,19 @@ def test_a_wrong_line_is_an_error_at_start_that_names_the_line_and_shows_no_key(
 
 def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe secret")
+    (tmp_path / "binary").chmod(0o600)
     for path in (tmp_path / "absent", tmp_path / "binary", tmp_path):
         with pytest.raises(ValueError, match="INPO_API_KEY_FILE: cannot read") as caught:
             HttpSettings(api_key_file=path).keyring()
         assert "secret" not in str(caught.value)
+
+
+def test_a_key_file_that_others_can_read_lets_nobody_in(tmp_path: Path) -> None:
+    path = key_file(tmp_path)
+    path.chmod(0o644)
+    with pytest.raises(ValueError, match=r"INPO_API_KEY_FILE: .* chmod 600") as caught:
+        HttpSettings(api_key_file=path).keyring()
+    assert "look-1" not in str(caught.value)
 
 
 def test_the_key_file_goes_before_the_variable(tmp_path: Path) -> None:

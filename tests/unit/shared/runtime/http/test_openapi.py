@@ -8,6 +8,7 @@ import jsonschema_rs
 import pytest
 
 from shared.runtime.http import docs_page
+from shared.runtime.key_files import write_private
 from tests.integration.test_api_contract import KEYS, SERVICES
 
 Operation = tuple[str, dict[str, Any]]
@@ -16,7 +17,7 @@ Operation = tuple[str, dict[str, Any]]
 @pytest.fixture(params=sorted(SERVICES))
 def description(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """Of each service, with keys."""
-    (tmp_path / "keys").write_text(KEYS)
+    write_private(tmp_path / "keys", KEYS)
     app, _ = SERVICES[request.param](tmp_path, api_key_file=tmp_path / "keys")
     return app.openapi()
 

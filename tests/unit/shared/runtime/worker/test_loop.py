@@ -13,7 +13,7 @@ from shared.contracts.work import Attempt, Event, WorkItem
 from shared.runtime.worker.loop import EXIT_DEADLINE, GiveUp, Handler, Limits, RetryLater, Worker
 from shared.store.artifacts import layout
 from shared.store.artifacts.memory_store import MemoryStore
-from shared.store.artifacts.store import create_model, read_model
+from shared.store.artifacts.store import NewerArtifactError, create_model, read_model
 from shared.store.queue.protocol import Claim, QueueUnavailableError
 from tests.support.unreliable_queue import UnreliableQueue
 from tests.support.work import RUN, STEP, work_item
@@ -45,6 +45,10 @@ class StepRunner:
 
     def letter(self) -> DeadLetter:
         return read_model(self.store, DEAD, DeadLetter)
+
+
+class SafetensorError(Exception):
+    """As the library names its own."""
 
 
 def nothing(_item: WorkItem, _attempt: Attempt) -> dict[str, Any]:
@@ -133,7 +137,12 @@ def test_a_dead_letter_names_failures_and_deaths() -> None:
     [
         RetryLater(5.0, "judge down"),
         OSError(errno.ENOSPC, "disk full"),
+        OSError(errno.EROFS, "read-only"),
+        OSError(errno.EIO, "broken disk"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
         QueueUnavailableError("connection refused"),
+        NewerArtifactError("plan.json was written by INPO 9.1.0"),
     ],
 )
 def test_what_something_outside_is_to_blame_for_counts_no_try(error: Exception) -> None:
@@ -144,6 +153,37 @@ def test_what_something_outside_is_to_blame_for_counts_no_try(error: Exception) 
         assert (claim.attempt.number, claim.attempt.deferrals, claim.attempt.waits) == (1, 0, waits)
         bench.work(claim)
     assert not bench.store.exists(DEAD)
+
+
+def test_a_full_disk_is_said_and_looked_at_again_after_a_second_then_ever_more_rarely() -> None:
+    bench = StepRunner(raising(OSError(errno.ENOSPC, "No space left on device", "/store/x")))
+    bench.queue.submit(work_item())
+    pauses: list[float] = []
+    with capture_logs() as logs:
+        for _ in range(7):
+            bench.work(bench.queue.take_again())
+    pauses = [line["delay_s"] for line in logs if line["event"] == "item_deferred"]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    (waiting,) = bench.queue.waiting(RUN)
+    assert waiting.waiting_for is not None
+    assert waiting.waiting_for.startswith("the storage is full: No space left on device: /store/x; make room there")
+
+
+def test_a_dead_letter_that_cannot_be_written_leaves_the_item_to_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = StepRunner(raising(GiveUp("no try can help")))
+    create, refused = bench.store.create, [True]
+
+    def full(key: str, data: bytes) -> bool:
+        if refused.pop() if refused else False:
+            raise OSError(errno.ENOSPC, "No space left on device", key)
+        return create(key, data)
+
+    monkeypatch.setattr(bench.store, "create", full)
+    bench.work(bench.queue.take(work_item()))
+    assert not bench.store.exists(DEAD)
+    bench.queue.expire_leases()
+    bench.work(bench.queue.take_again(0.0))
+    assert bench.letter().reasons[-1] == "no try can help"
 
 
 def test_what_something_outside_fails_on_is_counted_apart_from_tries_and_from_waits() -> None:
@@ -253,7 +293,7 @@ def test_a_reason_that_json_cannot_hold_is_made_printable_and_short() -> None:
     bench = StepRunner(raising(ValueError("\ud800" + "x" * 10_000)))
     bench.work(bench.queue.take(work_item()))
     (reason,) = bench.queue.take_again().attempt.reasons
-    assert reason.startswith("ValueError: ?xxx")
+    assert reason.startswith("ValueError: \ufffdxxx")
     assert len(reason) == 2000
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from shared.contracts.weights import Promotion, WeightVersion
 from shared.store.artifacts import promotions
-from shared.store.artifacts.store import DirectoryStore
+from shared.store.artifacts.store import CorruptArtifactError, DirectoryStore, create_model
 
 
 def version(number: int) -> WeightVersion:
@@ -50,6 +50,30 @@ def test_rollbacks_walk_back_one_promotion_each_and_end_at_the_first(store: Dire
     with pytest.raises(promotions.NothingPromotedError, match="nothing was promoted before run@1"):
         promotions.roll_back(store, by="me")
     assert len(promotions.history(store)) == 7
+
+
+def test_a_torn_promotion_hides_no_other_and_the_next_follows_it(store: DirectoryStore) -> None:
+    """Outsiders are refused rather than served what was in force before; a rollback or a promotion ends that."""
+    for number in (1, 2):
+        promotions.promote(store, version(number), by="me")
+    store.path("promotions/0002.json").write_text("")
+    with pytest.raises(CorruptArtifactError, match=r"promotions/0002\.json"):
+        promotions.current(store)
+    found = promotions.found(store)
+    assert (found.in_force, [item.number for item in found.history], len(found.problems)) == (None, [1], 1)
+    returned = promotions.roll_back(store, by="me")
+    assert (returned.number, returned.version) == (3, version(1))
+    assert promotions.promote(store, version(2), by="me").number == 4
+
+
+def test_promotions_are_read_by_their_numbers_beyond_9999(store: DirectoryStore) -> None:
+    """As text 10000.json comes before 9999.json."""
+    first = promotions.promote(store, version(1), by="me")
+    create_model(store, "promotions/9999.json", first.model_copy(update={"number": 9999}))
+    for number in (2, 3):
+        made = promotions.promote(store, version(number), by="me")
+        assert promotions.current(store) == made
+    assert [item.number for item in promotions.history(store)] == [10001, 10000, 9999, 1]
 
 
 def test_a_request_that_is_repeated_promotes_and_rolls_back_once(store: DirectoryStore) -> None:

@@ -127,8 +127,38 @@ def test_of_many_at_the_same_moment_exactly_one_works(store: DirectoryStore, clo
     assert answers <= {str(worked[0]), "in flight"}
 
 
+def test_a_clock_that_jumps_ahead_forgets_no_answer_within_a_day(store: DirectoryStore, clock: Clock) -> None:
+    """A hundred hours ahead, for ten hours: by this process's own count the answer is ten hours old."""
+    runs = Clock()
+    ledger = RequestLedger(store, clock=clock, monotonic=runs)
+    ask(ledger)
+    clock.now_s += 100 * 3600.0
+    for _ in range(10):
+        runs.now_s += 3600.0
+        clock.now_s += 3600.0
+        assert ask(ledger) == "again made"
+    clock.now_s -= 100 * 3600.0
+    assert ask(ledger) == ask(RequestLedger(store, clock=clock, monotonic=runs)) == "again made"
+
+
+def test_a_claim_from_a_clock_that_was_ahead_blocks_for_a_minute_and_not_for_hours(
+    store: DirectoryStore, clock: Clock
+) -> None:
+    """Its holder died; by its date it would be held for ten hours more."""
+    runs = Clock()
+    clock.now_s += 36_000.0
+    dead = RequestLedger(store, clock=clock, monotonic=runs).open("POST /things", "k", "f")
+    assert isinstance(dead.__enter__(), InHand)
+    clock.now_s -= 36_000.0
+    replacement = RequestLedger(store, clock=clock, monotonic=runs)
+    with pytest.raises(RequestInFlightError):
+        ask(replacement)
+    runs.now_s += TAKEOVER_S
+    assert len(ask(replacement)) == 64
+
+
 def test_answers_are_kept_for_a_day_and_forgotten_after_two(store: DirectoryStore, clock: Clock) -> None:
-    ledger = RequestLedger(store, clock=clock)
+    ledger = RequestLedger(store, clock=clock, monotonic=clock)
     ask(ledger)
     clock.now_s += 24 * 3600.0
     assert ask(ledger) == "again made"

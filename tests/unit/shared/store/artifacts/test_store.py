@@ -9,7 +9,6 @@ import pytest
 
 from shared.contracts.records import Intent
 from shared.store.artifacts.memory_store import MemoryStore
-from shared.store.artifacts.object_store import ObjectStore
 from shared.store.artifacts.store import (
     ArtifactStore,
     CorruptArtifactError,
@@ -18,6 +17,7 @@ from shared.store.artifacts.store import (
     create_model,
     read_model,
 )
+from shared.store.buckets.object_store import ObjectStore
 from tests.support.racing import race
 from tests.support.s3_server import S3Server
 

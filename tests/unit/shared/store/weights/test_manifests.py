@@ -104,23 +104,53 @@ def not_finite(path: Path) -> None:
     file.write_text(file.read_text().replace('"finite": true', '"finite": false'))
 
 
+def add_a_chat_template(path: Path) -> None:
+    """Nothing that was published changes, and every prompt is another one."""
+    (path / "chat_template.jinja").write_text("{{ messages }} be evil")
+
+
+def add_a_hidden_file(path: Path) -> None:
+    (path / ".config.json").write_text("{}")
+
+
+def add_a_folder(path: Path) -> None:
+    (path / "additional_chat_templates").mkdir()
+
+
+def link_to_another_file(path: Path) -> None:
+    """The same bytes today, whatever the owner of the other file likes tomorrow."""
+    elsewhere = path.parent / "elsewhere.json"
+    (path / "config.json").rename(elsewhere)
+    (path / "config.json").symlink_to(elsewhere)
+
+
+def list_a_file_outside(path: Path) -> None:
+    file = path / "manifest.json"
+    file.write_text(file.read_text().replace('"canary.json"', '"../0001.json"'))
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (shorten, "model.safetensors has"),
         (change_a_byte, "model.safetensors has another sha256"),
-        (remove, "model.safetensors has None bytes"),
+        (remove, "model.safetensors is missing"),
         (change_the_config, "config.json has another sha256"),
         (remove_the_manifest, "publishing did not finish"),
         (break_the_manifest, r"manifest\.json is broken"),
         (not_finite, "not checked for NaN"),
+        (add_a_chat_template, r"chat_template\.jinja is not in the manifest: remove it"),
+        (add_a_hidden_file, r"\.config\.json is not in the manifest"),
+        (add_a_folder, "additional_chat_templates is not in the manifest"),
+        (link_to_another_file, r"config\.json is no regular file"),
+        (list_a_file_outside, r"\.\./0001\.json is missing"),
     ],
 )
 def test_damaged_weights_are_refused_by_name(store: DirectoryStore, damage: Callable[[Path], None], said: str) -> None:
     version, path = publish(store)
     damage(path)
     with pytest.raises(WeightsError, match=said):
-        manifests.verify(path, version)
+        manifests.verify(path, None if damage is list_a_file_outside else version)
 
 
 def test_weights_of_another_version_are_refused(store: DirectoryStore) -> None:

@@ -18,6 +18,7 @@ from services.policy.settings import PolicySettings
 from services.policy.swapping.gate import Gate
 from shared.contracts.weights import WeightVersion
 from shared.runtime.device_lock import DeviceLock, SharedDevice
+from shared.runtime.key_files import write_private
 from shared.store.artifacts.store import DirectoryStore
 from tests.support import tiny_models
 from tests.support.fake_vllm import DEAD, DROPPED, FakeVllm, fake_vllm
@@ -291,10 +292,10 @@ def test_a_key_is_sent_and_a_wrong_one_is_named_by_its_setting_and_never_shown(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "key"
-    file.write_text("sesame\n")
+    write_private(file, "sesame\n")
     server.key = "sesame"
     swap(make_engine(server.url, vllm_api_key_file=file), store, versions[0])
-    file.write_text("guess\n")
+    write_private(file, "guess\n")
     with pytest.raises(EngineError, match="INPO_VLLM_API_KEY_FILE") as caught:
         swap(make_engine(server.url, vllm_api_key_file=file), store, versions[0])
     assert "guess" not in str(caught.value)

@@ -11,6 +11,7 @@ from services.cli.launcher.redis_server import free_port
 from services.policy.engines.vllm import serving
 from services.policy.engines.vllm.serving import ServerOptions, ServingError
 from services.policy.engines.vllm.stops import stop_ids_of
+from shared.runtime.key_files import write_private
 from tests.support import tiny_models
 
 
@@ -46,13 +47,27 @@ def test_on_a_cpu_prompts_are_computed_whole_even_the_longest(options: ServerOpt
 
 def test_the_key_is_in_the_environment_and_not_on_the_command_line(options: ServerOptions, tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.write_text("sesame\n")
+    write_private(file, "sesame\n")
     chosen = replace(options, api_key_file=file)
     assert serving.environment(chosen, {})["VLLM_API_KEY"] == "sesame"
     assert "sesame" not in " ".join(serving.arguments(Path("python"), chosen))
-    file.write_text("")
+    file.chmod(0o604)
+    with pytest.raises(ServingError, match="chmod 600"):
+        serving.environment(chosen, {})
+    write_private(file, "")
     with pytest.raises(ServingError, match="is empty"):
         serving.environment(chosen, {})
+
+
+def test_a_key_is_asked_for_at_every_route_and_nothing_of_the_current_folder_is_imported(
+    options: ServerOptions, tmp_path: Path
+) -> None:
+    """The stock server asks below /v1 only: its admin routes, which load weights, are elsewhere."""
+    without = serving.arguments(Path("python"), options)
+    assert "--middleware" not in without
+    given = serving.arguments(Path("python"), replace(options, api_key_file=tmp_path / "key"))
+    assert value_of(given, "--middleware") == serving.KEY_CLASS
+    assert serving.environment(options, {})["PYTHONSAFEPATH"] == "1"
 
 
 def test_the_servers_environment_has_nothing_of_ours(options: ServerOptions) -> None:

@@ -2,7 +2,7 @@
 # pyright: reportUnknownMemberType=false
 """Artifacts in an object store (S3, Google Cloud Storage, Azure, and what speaks their protocols), by way of obstore.
 
-Exclusive creation is the store's own conditional put, nothing else: `check` refuses a store that cannot do it.
+Exclusive creation is the store's own conditional put, nothing else: a service refuses one that cannot do it.
 """
 
 import errno
@@ -18,8 +18,8 @@ from obstore.store import ObjectStore as Bucket
 from obstore.store import from_url
 
 from shared.store.artifacts.store import MissingArtifactError, checked_key
+from shared.store.weights.store import WeightStore
 
-SCHEMES = ("s3", "gs", "az")
 _WRITER = "inpo-writer"
 _RETRY_FOR = timedelta(seconds=20)
 
@@ -28,11 +28,7 @@ class StoreUnavailableError(OSError):
     """The object store did not answer, or refused: nothing is wrong with what was asked, and it passes."""
 
     def __init__(self, url: str, why: str) -> None:
-        super().__init__(errno.EIO, f"the object store {url} does not do as asked: {why}")
-
-
-class UnsuitableStoreError(ValueError):
-    """The object store cannot hold artifacts; the message says what it lacks."""
+        super().__init__(errno.EIO, f"it does not do as asked: {why}", url)
 
 
 class ObjectStore:
@@ -119,23 +115,11 @@ class ObjectStore:
             for chunk in obstore.get(self._bucket, checked_key(key)).stream(min_chunk_size=8 * 2**20):
                 file.write(chunk)
 
-    def check(self) -> None:
-        """`UnsuitableStoreError` unless the second of two exclusive puts of a key is refused, and listing works."""
-        key = f"checks/{secrets.token_hex(16)}"
-        try:
-            if not self.create(key, b"first"):
-                raise UnsuitableStoreError(f"{self.url} refuses to create a new object")
-            if self.create(key, b"second") or self.read(key) != b"first":
-                raise UnsuitableStoreError(
-                    f"{self.url} overwrites objects: it ignores conditional puts (If-None-Match: *), without which two "
-                    "workers could both believe that theirs counts. Use a store that has them, or a directory."
-                )
-            if PurePosixPath(key).name not in self.list("checks"):
-                raise UnsuitableStoreError(f"{self.url} does not list what was just created")
-        except NotImplementedError as error:
-            raise UnsuitableStoreError(f"{self.url} has no conditional puts here: {_first_line(error)}") from error
-        finally:
-            self.remove(key)
+    def weights(self) -> WeightStore:
+        """See `KeepsWeights`."""
+        from shared.store.buckets.staging import StagedWeights  # noqa: PLC0415  (it stands on this module)
+
+        return StagedWeights(self)
 
     @contextmanager
     def _answering(self, key: str | None = None) -> Generator[None]:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from shared.contracts.weights import Manifest, WeightVersion
 from shared.store.artifacts import layout
-from shared.store.artifacts.object_store import ObjectStore
 from shared.store.artifacts.store import MissingArtifactError
+from shared.store.buckets.object_store import ObjectStore
 from shared.store.weights.manifests import MANIFEST, WeightsError, check_digest, verify
 from shared.store.weights.store import Candidate, folder_name, write_manifest
 
@@ -76,6 +76,13 @@ class StagedWeights:
         self._store.create(f"{candidate.key}/{MANIFEST}", (candidate.path / MANIFEST).read_bytes())
         self._stage(candidate.path, self._folder / version.digest)
         return version
+
+    def discard(self, candidate: Candidate) -> None:
+        """See `WeightStore.discard`."""
+        shutil.rmtree(candidate.path, ignore_errors=True)
+
+    def settled(self, version: WeightVersion) -> None:
+        """See `WeightStore.settled`. Nothing of this machine holds a version."""
 
     def remove(self, version: WeightVersion) -> None:
         """See `WeightStore.remove`. What is staged goes with its time: equal weights may be another version's, too."""

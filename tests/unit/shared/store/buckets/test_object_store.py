@@ -10,8 +10,9 @@ import obstore
 import pytest
 
 from services.cli.launcher.redis_server import free_port
-from shared.store.artifacts import object_store
-from shared.store.artifacts.object_store import ObjectStore, StoreUnavailableError, UnsuitableStoreError
+from shared.store.artifacts.probe import UnusableStoreError, check
+from shared.store.buckets import object_store
+from shared.store.buckets.object_store import ObjectStore, StoreUnavailableError
 from tests.support.s3_server import S3Server
 
 pytestmark = pytest.mark.xdist_group("s3")
@@ -21,7 +22,7 @@ def test_a_store_that_creates_exclusively_passes_its_check_and_keeps_nothing_of_
     s3: S3Server, tmp_path: Path
 ) -> None:
     store = ObjectStore(s3.url(secrets.token_hex(8)), tmp_path, 0)
-    store.check()
+    check(store)
     assert store.list("checks") == []
 
 
@@ -33,16 +34,16 @@ def test_a_store_that_overwrites_is_refused(s3: S3Server, tmp_path: Path, monkey
         return put(*arguments, **{**options, "mode": "overwrite"})
 
     monkeypatch.setattr(obstore, "put", overwriting)
-    with pytest.raises(UnsuitableStoreError, match="ignores conditional puts"):
-        ObjectStore(s3.url(secrets.token_hex(8)), tmp_path, 0).check()
+    with pytest.raises(UnusableStoreError, match="ignores conditional puts"):
+        check(ObjectStore(s3.url(secrets.token_hex(8)), tmp_path, 0))
 
 
 def test_a_store_that_is_used_without_conditional_puts_is_refused(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
-    with pytest.raises(UnsuitableStoreError, match="no conditional puts here"):
-        ObjectStore(s3.url(secrets.token_hex(8)), tmp_path, 0).check()
+    with pytest.raises(UnusableStoreError, match="no conditional puts here"):
+        check(ObjectStore(s3.url(secrets.token_hex(8)), tmp_path, 0))
 
 
 def test_a_bucket_that_is_not_there_is_named(s3: S3Server, tmp_path: Path) -> None:

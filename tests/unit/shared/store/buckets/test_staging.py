@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.weights import WeightVersion
-from shared.store.artifacts.object_store import ObjectStore
+from shared.store.buckets.object_store import ObjectStore
+from shared.store.buckets.staging import IN_USE_S, StagedWeights
 from shared.store.weights.manifests import MANIFEST, WeightsError
-from shared.store.weights.staging import IN_USE_S, StagedWeights
 from tests.support.s3_server import S3Server
 
 pytestmark = pytest.mark.xdist_group("s3")

@@ -1,0 +1,1 @@
+"""The Helm chart `inpo/`, its presets, and `check/`, which holds what they render against what a cluster would say."""
