@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from services.cli.launcher.supervisor import Supervisor
-from services.cli.launcher.vllm import VllmOptions, healthy, vllm_server
+from services.cli.launcher.vllm import VllmOptions, VllmServer, healthy, vllm_server
 from services.cli.views.screen import screen
 from services.policy.engine import GenerationRequest, Sampling
 from services.policy.engines.vllm.engine import VllmEngine
@@ -66,18 +66,23 @@ def run() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         model = _make_model(path / "model")
+        (path / "logs").mkdir()
         server = vllm_server(VllmOptions(path / "model"), path)
         supervisor = Supervisor([server.command])
         supervisor.start()
         try:
             _await_healthy(server.url)
-            with closing(VllmEngine(PolicySettings(vllm_url=server.url))) as engine:
+            with closing(VllmEngine(_settings(server))) as engine:
                 swaps = _swaps(engine, DirectoryStore(path / "store"), model, path / "model")
                 served, offline = _throughput(engine, path / "model")
             restart_s = _restart(supervisor, server.url)
         finally:
             supervisor.stop()
     _show(Measured(swaps, restart_s, served, offline), screen())
+
+
+def _settings(server: VllmServer) -> PolicySettings:
+    return PolicySettings(vllm_url=server.url, vllm_api_key_file=Path(server.settings["INPO_VLLM_API_KEY_FILE"]))
 
 
 def _make_model(directory: Path) -> LlamaForCausalLM:

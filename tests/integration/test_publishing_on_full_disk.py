@@ -52,6 +52,8 @@ def test_a_disk_that_fills_up_at_any_write_is_waited_for_and_leaves_no_candidate
             print(step, file=process.stdin, flush=True)
             return process.stdout.readline().strip()
 
+        # The first makes folders that all others find there.
+        assert outcome("first/base") == "published"
         faulty.fail(store, 0)
         assert outcome("calm/base") == "published"
         num_calls, calm = faulty.calls(), {path.name for path in (store / "runs/run/weights").iterdir()}

@@ -27,7 +27,7 @@ from shared.store.artifacts.store import DirectoryStore
 from shared.store.weights.manifests import read_canary
 from tests.support import broken_weights, tiny_models
 from tests.support.broken_weights import broken_version, edited
-from tests.support.vllm_server import supervised_vllm, vllm_settings
+from tests.support.vllm_server import supervised_vllm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("vllm_bfloat16")]
 
@@ -77,7 +77,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
     store = DirectoryStore(path / "store")
     base = import_model(store, "run", ModelSpec(path=str(model)), CPU)
     options = VllmOptions(model, dtype="bfloat16")
-    with supervised_vllm(model, path / "logs", options) as (url, _), closing(VllmEngine(vllm_settings(url))) as engine:
+    with supervised_vllm(model, path / "state", options) as (settings, _), closing(VllmEngine(settings)) as engine:
         found = Served(engine, store, model, base)
         try:
             found.swap(base)

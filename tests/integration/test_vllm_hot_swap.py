@@ -13,13 +13,14 @@ import pytest
 
 from services.policy.engine import Completion, EngineError, GenerationRequest, Sampling, SwapRefusedError
 from services.policy.engines.vllm.engine import VllmEngine
+from services.policy.settings import PolicySettings
 from services.policy.swapping.gate import Gate
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts.store import DirectoryStore
 from tests.support import broken_weights, tiny_models
 from tests.support.broken_weights import broken_version, edited
 from tests.support.tiny_models import BOS, EOS
-from tests.support.vllm_server import supervised_vllm, vllm_settings
+from tests.support.vllm_server import supervised_vllm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,6 +33,7 @@ HIDDEN_SIZE = 128
 class Served:
     """An engine over a server that was started on `models[0]`; `versions` are published, the second from the first."""
 
+    settings: PolicySettings
     engine: VllmEngine
     store: DirectoryStore
     models: list[Path]
@@ -67,8 +69,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     store = DirectoryStore(path / "store")
     old = tiny_models.publish(store, "run", 0, old_model)
     new = tiny_models.publish(store, "run", 1, new_model, parent=old)
-    with supervised_vllm(old_model, path / "logs") as (url, _), closing(VllmEngine(vllm_settings(url))) as engine:
-        yield Served(engine, store, [old_model, new_model], [old, new], path, tied)
+    with supervised_vllm(old_model, path / "state") as (settings, _), closing(VllmEngine(settings)) as engine:
+        yield Served(settings, engine, store, [old_model, new_model], [old, new], path, tied)
 
 
 def test_after_a_swap_the_engine_computes_the_new_log_probs(served: Served) -> None:
@@ -237,7 +239,7 @@ def test_of_a_thousand_requests_during_swaps_none_is_lost_or_mixed(served: Serve
 def test_a_label_that_this_process_did_not_give_serves_nothing(served: Served) -> None:
     """Another policy process has swapped the server: its weights may be right, but they are not verified here."""
     served.swap(served.versions[0])
-    with closing(VllmEngine(vllm_settings(served.engine.url))) as stranger:
+    with closing(VllmEngine(served.settings)) as stranger:
         assert stranger.live_version() is None
         stranger.swap_weights(served.store.path(served.versions[1].directory), served.versions[1])
     assert served.engine.live_version() is None

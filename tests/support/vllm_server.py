@@ -29,24 +29,22 @@ def require_vllm() -> None:
 
 
 @contextmanager
-def supervised_vllm(model: Path, logs: Path, options: VllmOptions | None = None) -> Generator[tuple[str, Supervisor]]:
-    """The address of a server that answers, and its supervisor."""
+def supervised_vllm(
+    model: Path, state_dir: Path, options: VllmOptions | None = None
+) -> Generator[tuple[PolicySettings, Supervisor]]:
+    """The settings of a policy over a server that answers, and its supervisor. Logs are below `state_dir`."""
     require_vllm()
-    logs.mkdir(parents=True, exist_ok=True)
-    server = vllm_server(options or VllmOptions(model), logs)
+    (state_dir / "logs").mkdir(parents=True, exist_ok=True)
+    server = vllm_server(options or VllmOptions(model), state_dir)
     supervisor = Supervisor([server.command])
     supervisor.start()
     try:
         wait_until(lambda: healthy(server.url) or bool(supervisor.statuses()[0].last_exit), START_S, "vLLM to answer")
         assert healthy(server.url), supervisor.tail("vllm", 60)
-        yield server.url, supervisor
+        key_file = Path(server.settings["INPO_VLLM_API_KEY_FILE"])
+        yield PolicySettings(engine="vllm", vllm_url=server.url, vllm_api_key_file=key_file), supervisor
     finally:
         supervisor.stop()
-
-
-def vllm_settings(url: str) -> PolicySettings:
-    """Settings of a policy over the server."""
-    return PolicySettings(engine="vllm", vllm_url=url)
 
 
 def unused_url() -> str:
