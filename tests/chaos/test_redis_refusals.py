@@ -65,7 +65,8 @@ def test_a_run_waits_out_every_refusal_says_why_and_ends_in_the_same_pairs(
         for word in ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "max number of clients")
     }
     for number, (word, refusing) in enumerate(refusals.items()):
-        moment = NUM_ARTIFACTS * number // (len(refusals) + 1)
+        # In the first half: the run must still be under way when the last one is told.
+        moment = NUM_ARTIFACTS * number // (2 * len(refusals))
         wait_until(lambda moment=moment: _num_artifacts(system, run) >= moment, 60, f"{moment} artifacts of {run}")
         with refusing():
             wait_until(lambda word=word: word in _readiness(system), SOON_S, f"/readyz to name {word}")
