@@ -17,7 +17,7 @@ from shared.contracts.work import Attempt, WorkItem
 from shared.runtime.telemetry import span
 from shared.runtime.worker.loop import GiveUp, RetryLater
 from shared.store.artifacts import layout
-from shared.store.artifacts.plans import read_plan
+from shared.store.artifacts.runs import read_plan
 from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError
 from shared.store.artifacts.tables import create_table, read_skipped, read_table
 from shared.store.weights.store import weights_of

@@ -30,7 +30,7 @@ from shared.runtime.opening import local_folder
 from shared.runtime.reach import Reach
 from shared.runtime.telemetry import span
 from shared.store.artifacts import layout
-from shared.store.artifacts.plans import read_plan
+from shared.store.artifacts.runs import read_plan
 from shared.store.artifacts.store import ArtifactStore, DirectoryStore, read_model
 from shared.store.weights.collecting import collect_run
 

@@ -22,7 +22,7 @@ def named_store(settings: Settings) -> ArtifactStore:
 def open_store(settings: Settings) -> ArtifactStore:
     """The artifact store of a service, which ends with reason and remedy where that can never hold artifacts.
 
-    One that refuses or is away at the moment is opened all the same: readiness says so, and work waits.
+    One that refuses or is away at the moment is opened all the same.
     """
     try:
         if settings.store_url is None:

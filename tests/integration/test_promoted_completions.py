@@ -1,12 +1,9 @@
 """Promoted weights over HTTP with a real model: what is answered is what a plain forward of that directory computes."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
 from services.controller.api.app import controller_app
 from services.controller.loop import ReconcileLoop
@@ -19,6 +16,7 @@ from shared.contracts.weights import WeightVersion
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.memory_queue import MemoryQueue
 from tests.support import tiny_models
+from tests.support.asking import ask
 from tests.support.published import a_stored_run, commit_weights
 
 PROMPT = "once upon a time"
@@ -49,17 +47,9 @@ class System:
 
     def complete(self, **body: Any) -> dict[str, Any]:
         asked = {"prompt": PROMPT, "max_tokens": 12, "logprobs": 0, "return_token_ids": True, "seed": 3, **body}
-        response = ask(self.policy, "POST", "/v1/completions", asked)
+        response = ask(self.policy, "POST", "/v1/completions", json=asked)
         assert response.status_code == 200, response.text
         return response.json()
-
-
-def ask(app: FastAPI, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-    async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
-            return await client.request(method, path, json=body)
-
-    return asyncio.run(send())
 
 
 def assert_drawn_from(model: Path, answer: dict[str, Any]) -> None:
@@ -95,7 +85,7 @@ def test_completions_are_drawn_from_the_promoted_weights_through_promotion_rollb
     damaged = system.store.path(system.versions[1].directory) / "model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x01")
     system.promote(system.versions[1])
-    refused = ask(system.policy, "POST", "/v1/completions", {"prompt": PROMPT})
+    refused = ask(system.policy, "POST", "/v1/completions", json={"prompt": PROMPT})
     assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
     assert "sha256" in refused.json()["detail"]
     ask(system.controller, "POST", "/v1/weights:rollback")

@@ -8,7 +8,7 @@ import structlog
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.controller.api.feed import EventFeed
+from services.controller.api.feed import EventFeed, position
 from shared.runtime.http.app import ProblemError
 from shared.runtime.http.lanes import Places
 from shared.runtime.http.openapi import refusals
@@ -20,7 +20,7 @@ GAP = "gap"
 BEGINNING = "0"
 
 _log = structlog.get_logger(__name__)
-_EVENT_ID = re.compile(r"^([0-9]{1,20})(?:-([0-9]{1,20}))?$")
+_EVENT_ID = re.compile(r"^[0-9]{1,20}(-[0-9]{1,20})?$")
 _MAX_PART = 2**64 - 1
 
 
@@ -107,11 +107,10 @@ def _found(queue: Queue, last_event_id: str | None) -> tuple[str, str | None]:
 
 
 def _parsed(identity: str) -> tuple[int, int]:
-    match = _EVENT_ID.match(identity)
-    first, second = (int(part or 0) for part in match.groups()) if match else (_MAX_PART + 1, 0)
-    if max(first, second) > _MAX_PART:
+    place = position(identity) if _EVENT_ID.match(identity) else None
+    if place is None or max(place) > _MAX_PART:
         raise _not_an_id(identity)
-    return first, second
+    return place
 
 
 def _not_an_id(identity: str) -> ProblemError:

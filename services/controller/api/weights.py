@@ -16,7 +16,7 @@ from shared.runtime.http.requests import Caller, Identity
 from shared.store.artifacts import promotions
 from shared.store.artifacts.requests import RequestIdentity
 from shared.store.artifacts.store import ArtifactStore, CorruptArtifactError
-from shared.store.weights.manifests import WeightsError
+from shared.store.weights.manifests import WeightsError, check_digest
 from shared.store.weights.store import weights_of
 
 VersionName = Annotated[
@@ -36,7 +36,7 @@ def weights_router(repository: RunRepository, store: ArtifactStore) -> APIRouter
     @router.get("", openapi_extra=described(response=examples.WEIGHTS))
     def list_weights() -> WeightsList:
         """Committed weight versions: ordinary Hugging Face directories."""
-        return repository.weights(store)
+        return repository.weights()
 
     @router.get("/promoted", openapi_extra=described(response=examples.PROMOTED))
     def get_promoted() -> PromotedWeights:
@@ -88,7 +88,7 @@ def _promotable(repository: RunRepository, store: ArtifactStore, name: str) -> W
         detail = f"version {number} of {run} is not committed; GET /v1/weights lists those that are"
         raise ProblemError(404, "Unknown weight version", detail)
     try:
-        weights_of(store).manifest(version)
+        check_digest(weights_of(store).manifest(version), version)
     except WeightsError as error:
         raise ProblemError(409, "Weights damaged", str(error)) from None
     return version

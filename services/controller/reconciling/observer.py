@@ -7,12 +7,12 @@ from typing import TypeAlias
 
 from services.controller.reconciling.plan_building import num_half_steps
 from services.controller.reconciling.reconciler import Evaluation, Observed, Step
-from shared.contracts.records import Commit, DeadLetter, Intent, PublishedWeights, Verdict
+from shared.contracts.records import Commit, DeadLetter, PublishedWeights, Verdict
 from shared.contracts.spec import RunSpec
 from shared.contracts.weights import WeightVersion
 from shared.contracts.work import Kind, item_id
 from shared.store.artifacts import layout
-from shared.store.artifacts.plans import read_plan
+from shared.store.artifacts.runs import intent_of, newest_intent, read_plan
 from shared.store.artifacts.store import ArtifactStore, MissingArtifactError, read_model
 from shared.store.artifacts.tables import decode, num_missing
 
@@ -65,7 +65,7 @@ class Observer:
         halves = range(1, num_half_steps(spec, min(iteration, spec.iterations)) + 1)
         observed = Observed(
             run=run,
-            intent=_intent(self._store, run, number),
+            intent=intent_of(self._store, run, number),
             intent_number=number,
             base=self._step(memory, layout.base(run)),
             iteration=iteration,
@@ -142,20 +142,6 @@ def num_committed(store: ArtifactStore, run: str) -> int:
     while num and not store.exists(layout.commit(run, num)):
         num -= 1
     return num
-
-
-def newest_intent(store: ArtifactStore, run: str) -> int:
-    """Number of the intent that is in force, 0 for a run that nobody touched."""
-    return max((number for name in store.list(layout.intents(run)) if (number := layout.number_of(name))), default=0)
-
-
-def intent_in_force(store: ArtifactStore, run: str) -> Intent | None:
-    """The highest intent, None for a run that nobody touched."""
-    return _intent(store, run, newest_intent(store, run))
-
-
-def _intent(store: ArtifactStore, run: str, number: int) -> Intent | None:
-    return read_model(store, layout.intent(run, number), Intent) if number else None
 
 
 def committed_version(store: ArtifactStore, run: str, number: int) -> WeightVersion | None:

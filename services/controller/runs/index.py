@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from services.controller.reconciling.faults import is_broken
-from services.controller.reconciling.observer import newest_intent
+from services.controller.reconciling.faults import unless_broken
 from shared.contracts.rest.runs import RunRecord
+from shared.store.artifacts.runs import newest_intent
 from shared.store.artifacts.store import ArtifactStore
 
 # A tick a second looks at 1,000 ended runs again within 16 s.
@@ -77,18 +77,10 @@ class RunIndex:
     def _remember(self, record: RunRecord) -> bool:
         """Whether it has ended. Intents are counted first: one that comes meanwhile is found later."""
         intents = self._newest_intent(record.id)
-        ended = self._ended_or_broken(record)
+        ended = unless_broken(lambda: self._has_ended(record), lambda _: True)
         if ended:
             self._ended[record.id] = intents
         return ended
-
-    def _ended_or_broken(self, record: RunRecord) -> bool:
-        try:
-            return self._has_ended(record)
-        except Exception as error:
-            if not is_broken(error):
-                raise
-            return True
 
     def _forget_resumed(self) -> None:
         """Those that were looked at longest ago; whatever has a new intent is no longer taken for ended."""
@@ -98,9 +90,4 @@ class RunIndex:
                 self._ended[run] = intents
 
     def _newest_intent(self, run: str) -> int:
-        try:
-            return newest_intent(self._store, run)
-        except Exception as error:
-            if not is_broken(error):
-                raise
-            return _UNREADABLE
+        return unless_broken(lambda: newest_intent(self._store, run), lambda _: _UNREADABLE)

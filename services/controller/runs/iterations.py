@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from services.controller.measuring.skipped import skipped_of
 from services.controller.prompts.spool import SHOWN
-from services.controller.reconciling.faults import is_broken
+from services.controller.reconciling.faults import unless_broken
 from services.controller.reconciling.observer import committed_version, num_committed
 from shared.contracts.records import Commit, EvaluationResult, Skipped
 from shared.contracts.rest.runs import IterationList, IterationView, SkippedPage
@@ -86,12 +86,8 @@ class Iterations:
 
 def or_problem(problems: list[str], read: Callable[[], T]) -> T | None:
     """What `read` finds; None, and a sentence more in `problems`, where that is missing or torn."""
-    try:
-        return read()
-    except MissingArtifactError as error:
-        problems.append(f"{error} is gone")
-    except Exception as error:
-        if not is_broken(error):
-            raise
-        problems.append(str(error))
-    return None
+
+    def noted(error: Exception) -> None:
+        problems.append(f"{error} is gone" if isinstance(error, MissingArtifactError) else str(error))
+
+    return unless_broken(read, noted)

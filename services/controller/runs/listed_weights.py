@@ -7,7 +7,6 @@ from services.controller.runs.iterations import or_problem
 from shared.contracts.rest.runs import DamagedWeights, WeightsList, WeightsView
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import ArtifactStore, MissingArtifactError
-from shared.store.weights.manifests import read_manifest
 from shared.store.weights.store import weights_of
 
 
@@ -36,12 +35,12 @@ def _view(store: ArtifactStore, run: str, number: int) -> WeightsView | None:
         if number:
             raise MissingArtifactError(layout.commit(run, number))
         return None
-    path = weights_of(store).local(version)
-    manifest = read_manifest(path)
+    weights = weights_of(store)
+    manifest = weights.manifest(version)
     return WeightsView(
         version=version,
         parent=manifest.parent,
         num_parameters=manifest.num_parameters,
         size_bytes=sum(file.size_bytes for file in manifest.files),
-        path=str(path),
+        path=weights.address(version),
     )

@@ -1,6 +1,5 @@
 """Runs as people see them: created once, listed, followed. Everything is read from the artifact store."""
 
-import re
 import secrets
 import threading
 import time
@@ -9,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from importlib.metadata import version as installed_version
+from typing import NoReturn
 
 import structlog
 
@@ -16,20 +16,21 @@ from services.controller.prompts.limits import PromptLimits
 from services.controller.prompts.loading import gather
 from services.controller.prompts.spool import SHOWN
 from services.controller.reconciling.actions import announce, declare, declared, perform
-from services.controller.reconciling.faults import described, is_broken
-from services.controller.reconciling.observer import Observer, intent_in_force, newest_intent, num_committed
+from services.controller.reconciling.faults import described, unless_broken
+from services.controller.reconciling.observer import Observer, num_committed
 from services.controller.reconciling.reconciler import Fail, Observed, succeeded
 from services.controller.runs.advice import advice
+from services.controller.runs.ids import ID_BYTES, date_in, id_of_request, parsed_date, run_id
 from services.controller.runs.index import RunIndex
 from services.controller.runs.iterations import Iterations, or_problem
 from services.controller.runs.listed_weights import committed_weights
 from services.controller.runs.pairs import Pairs
 from services.controller.runs.progress import progress
+from services.controller.runs.unusable import broken_view, num_skipped, unreadable_view
 from shared.contracts.records import EvaluationResult, Intent, Skipped
 from shared.contracts.rest.runs import (
     IterationList,
     PairPage,
-    Progress,
     RunDetail,
     RunList,
     RunRecord,
@@ -41,6 +42,7 @@ from shared.contracts.rest.runs import (
 from shared.contracts.spec import RunSpec
 from shared.store.artifacts import layout
 from shared.store.artifacts.requests import RequestIdentity
+from shared.store.artifacts.runs import intent_in_force, intent_of, newest_intent
 from shared.store.artifacts.store import (
     ArtifactStore,
     CorruptArtifactError,
@@ -54,10 +56,6 @@ from shared.store.queue.protocol import Queue
 
 log = structlog.get_logger(__name__)
 
-
-_EACH_ID = 128 // 8
-_FIRST = "1970-01-01T00:00:00+00:00"
-_DATED = re.compile(r"-(\d{8})-(\d{6})-[0-9a-f]+$")
 # What a run has before it has a record: without more it is being made, or never was.
 _BEFORE_ITS_RECORD = frozenset(["prompts.parquet", "skipped.parquet"])
 
@@ -96,18 +94,18 @@ class RunRepository:
         It is dated when it is complete, and after every run that was there before, so that it goes before none of
         them. Raises `InvalidSpecError` for prompts that cannot be used.
         """
-        if identity is not None and self.store.exists(layout.run_record(_id_of_request(spec, identity))):
-            return self.record(_id_of_request(spec, identity))
+        if identity is not None and self.store.exists(layout.run_record(id_of_request(spec, identity))):
+            return self.record(id_of_request(spec, identity))
         loaded = gather(spec, self._limits, self.store.root if isinstance(self.store, DirectoryStore) else None)
         while True:
-            run = self._new_id(spec) if identity is None else _id_of_request(spec, identity)
+            run = self._new_id(spec) if identity is None else id_of_request(spec, identity)
             # Taken by somebody else, unless it is the request's own: then an earlier try of it got this far.
             if self.store.create(layout.prompts(run), loaded.prompts) or identity is not None:
                 self.store.create(layout.skipped(run), loaded.skipped)
                 return self._recorded(run, spec)
 
     def _new_id(self, spec: RunSpec) -> str:
-        return run_id(spec.name, self._clock(), secrets.token_hex(_EACH_ID))
+        return run_id(spec.name, self._clock(), secrets.token_hex(ID_BYTES))
 
     def _recorded(self, run: str, spec: RunSpec) -> RunRecord:
         """The record of what is stored, whichever try of the request stored it."""
@@ -129,22 +127,21 @@ class RunRepository:
     def _next_date(self) -> str:
         """Now; after the newest run also where the clock was ahead when that was made, and is right again."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        newest = _parsed(self._index.newest_created_at())
+        newest = parsed_date(self._index.newest_created_at())
         after = now if newest is None else max(now, newest + timedelta(microseconds=1))
         return after.isoformat(timespec="microseconds")
 
     def record(self, run: str) -> RunRecord:
         """The run's record; `UnknownRunError` when there is no such run, `UnreadableRunError` when that is torn."""
-        try:
-            return self._record(run)
-        except MissingArtifactError as error:
+
+        def unreadable(error: Exception) -> NoReturn:
+            if not isinstance(error, MissingArtifactError):
+                raise UnreadableRunError(str(error)) from error
             if not self._was_made(run):
                 raise UnknownRunError(run) from error
             raise UnreadableRunError(f"{error} is gone") from error
-        except Exception as error:
-            if not is_broken(error):
-                raise
-            raise UnreadableRunError(str(error)) from error
+
+        return unless_broken(lambda: self._record(run), unreadable)
 
     def known(self, run: str) -> str:
         """The id itself; `UnknownRunError` when no run has it. One that cannot be read is known."""
@@ -187,16 +184,18 @@ class RunRepository:
 
         One whose end cannot be written either is set aside: in neither case does it hold up another.
         """
-        try:
+
+        def fail() -> None:
             after = newest_intent(self.store, record.id)
-            intent = intent_in_force(self.store, record.id)
+            intent = intent_of(self.store, record.id, after)
             if intent is None or intent.action == "resume":
                 perform(self.store, queue, record, Fail(reason, after))
-        except Exception as error:
-            if not is_broken(error):
-                raise
-            log.exception("run_set_aside", run=record.id)
+
+        def set_aside(error: Exception) -> None:
+            log.error("run_set_aside", run=record.id, error=described(error), exc_info=error)
             self._index.set_aside(record.id)
+
+        unless_broken(fail, set_aside)
 
     def ended(self, record: RunRecord) -> bool:
         """Whether the run succeeded, failed or was cancelled."""
@@ -221,7 +220,7 @@ class RunRepository:
         try:
             return self.detail(self.record(run))
         except UnreadableRunError as error:
-            return RunDetail(**_unreadable(run, str(error)).model_dump(), spec=None, skipped=[])
+            return RunDetail(**unreadable_view(run, str(error)).model_dump(), spec=None, skipped=[])
 
     def view(self, record: RunRecord) -> RunView:
         """The run's state and progress; of a run whose artifacts are broken, what is wrong with it."""
@@ -263,9 +262,9 @@ class RunRepository:
         total, skipped = found or (0, [])
         return SkippedPage(total=total, offset=offset, skipped=skipped, problem="; ".join(problems) or None)
 
-    def weights(self, store: ArtifactStore) -> WeightsList:
+    def weights(self) -> WeightsList:
         """All committed weight versions, newest run first."""
-        return committed_weights(store, reversed(self._index.ids()))
+        return committed_weights(self.store, reversed(self._index.ids()))
 
     def _read_record(self, run: str) -> RunRecord:
         record = read_model(self.store, layout.run_record(run), RunRecord)
@@ -292,7 +291,7 @@ class RunRepository:
             return None
         except UnreadableRunError as error:
             log.error("run_unreadable", run=run, error=str(error))
-            return _date_in(run)
+            return date_in(run)
 
     def _active_id(self) -> str | None:
         active = self.active()
@@ -302,17 +301,12 @@ class RunRepository:
         try:
             return self._view_among(self.record(run), active)
         except UnreadableRunError as error:
-            return _unreadable(run, str(error))
+            return unreadable_view(run, str(error))
         except UnknownRunError:  # it went meanwhile
             return None
 
     def _view_among(self, record: RunRecord, active: Callable[[], str | None]) -> RunView:
-        try:
-            return self._view(record, active)
-        except Exception as error:
-            if not is_broken(error):
-                raise
-            return _broken(record, error)
+        return unless_broken(lambda: self._view(record, active), lambda error: broken_view(record, error))
 
     def _view(self, record: RunRecord, active: Callable[[], str | None]) -> RunView:
         observed = self.observer.observe(record.id, record.spec)
@@ -332,39 +326,13 @@ class RunRepository:
             weights=weights,
             latest=latest,
             num_prompts=record.num_prompts,
-            num_skipped=_num_skipped(record),
+            num_skipped=num_skipped(record),
         )
 
     def _latest(self, run: str, committed: int) -> EvaluationResult | None:
         """The newest measurements that are there."""
         results = (self._iterations.evaluation(run, number) for number in range(committed, -1, -1))
         return next((result for result in results if result is not None), None)
-
-
-def run_id(name: str, at_s: float, token: str) -> str:
-    """`stories-20260301-120000-5f3a…`: for people a name and a time, for uniqueness 128 random bits."""
-    return f"{name}-{datetime.fromtimestamp(at_s, UTC):%Y%m%d-%H%M%S}-{token}"
-
-
-def _id_of_request(spec: RunSpec, identity: RequestIdentity) -> str:
-    """The same for every repetition of a request, and for nobody else's."""
-    return run_id(spec.name, identity.at_s, identity.digest[: 2 * _EACH_ID])
-
-
-def _date_in(run: str) -> str:
-    """The time in a run's id, in the form of `created_at`; before all others without one."""
-    found = _DATED.search(run)
-    with suppress(ValueError):
-        return datetime.strptime(f"{found[1]}{found[2]}+0000", "%Y%m%d%H%M%S%z").isoformat() if found else _FIRST
-    return _FIRST
-
-
-def _parsed(created_at: str | None) -> datetime | None:
-    """A record's date, None where it is none: nobody checks what an older release wrote."""
-    with suppress(ValueError):
-        parsed = datetime.fromisoformat(created_at) if created_at is not None else None
-        return None if parsed is None or parsed.tzinfo is None else parsed
-    return None
 
 
 def _state(record: RunRecord, observed: Observed, active: Callable[[], str | None]) -> RunState:
@@ -374,40 +342,6 @@ def _state(record: RunRecord, observed: Observed, active: Callable[[], str | Non
     if succeeded(record.spec, observed):
         return "succeeded"
     return "running" if active() == record.id else "queued"
-
-
-def _unreadable(run: str, reason: str) -> RunView:
-    return RunView(
-        id=run,
-        name=_DATED.sub("", run),
-        state="unreadable",
-        reason=reason,
-        created_at=_date_in(run),
-        progress=Progress(iteration=1, num_iterations=1, phase="failed", done=0, total=1),
-        weights=None,
-        latest=None,
-        num_prompts=0,
-        num_skipped=0,
-    )
-
-
-def _num_skipped(record: RunRecord) -> int:
-    return len(record.skipped) if record.num_skipped is None else record.num_skipped
-
-
-def _broken(record: RunRecord, error: Exception) -> RunView:
-    return RunView(
-        id=record.id,
-        name=record.spec.name,
-        state="failed",
-        reason=f"the run's artifacts are broken: {described(error)}",
-        created_at=record.created_at,
-        progress=Progress(iteration=1, num_iterations=record.spec.iterations, phase="failed", done=0, total=1),
-        weights=None,
-        latest=None,
-        num_prompts=record.num_prompts,
-        num_skipped=_num_skipped(record),
-    )
 
 
 def allowed(state: RunState, action: str) -> bool:

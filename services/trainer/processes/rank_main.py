@@ -76,7 +76,7 @@ def _work(assignment: Assignment) -> dict[str, object]:
     from services.trainer.ranks import Ranks  # noqa: PLC0415
     from shared.contracts.plans import EvaluationPlan, HalfStepPlan  # noqa: PLC0415
     from shared.runtime.opening import named_store  # noqa: PLC0415
-    from shared.store.artifacts.plans import read_plan  # noqa: PLC0415
+    from shared.store.artifacts.runs import read_plan  # noqa: PLC0415
 
     # Both backends on GPUs: figures are summed in host memory, tensors on the devices. We initialise, and DeepSpeed
     # finds it done: its own initialisation binds a device and was seen to hang.

@@ -23,12 +23,13 @@ import structlog
 from prometheus_client import Counter
 
 from shared.contracts.outside import cleaned
-from shared.contracts.records import DeadLetter, Intent
+from shared.contracts.records import DeadLetter
 from shared.contracts.work import Attempt, Event, Kind, WorkItem
 from shared.runtime.worker.heartbeat import EXIT_DEADLINE, Heartbeat, Limits, patiently
 from shared.store.artifacts import layout
 from shared.store.artifacts.refusals import refusal
-from shared.store.artifacts.store import ArtifactStore, DirectoryStore, NewerArtifactError, create_model, read_model
+from shared.store.artifacts.runs import intent_in_force
+from shared.store.artifacts.store import ArtifactStore, DirectoryStore, NewerArtifactError, create_model
 from shared.store.queue.protocol import MAX_TRIES, Claim, Queue, QueueUnavailableError, Wait, told
 
 __all__ = ["EXIT_DEADLINE", "GiveUp", "Handler", "Limits", "RetryLater", "Worker", "run_ended"]
@@ -171,8 +172,7 @@ def run_ended(store: ArtifactStore, run: str) -> bool:
     An intent that cannot be read ends nothing here: saying so is the controller's part.
     """
     try:
-        names = store.list(layout.intents(run))
-        last = read_model(store, f"{layout.intents(run)}/{names[-1]}", Intent) if names else None
+        last = intent_in_force(store, run)
     except (ValueError, OSError) as error:
         log.error("intent_unreadable", run=run, error=str(error))
         return False

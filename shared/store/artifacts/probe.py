@@ -5,10 +5,12 @@ import os
 import secrets
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from shared.store.artifacts import identity
 from shared.store.artifacts.refusals import refusal
 from shared.store.artifacts.store import ArtifactStore, DirectoryStore
 
@@ -21,14 +23,10 @@ class UnusableStoreError(RuntimeError):
     """No artifact can ever be stored here; the message says why, and what to do."""
 
 
-class StoreProbe:
+class StoreProbe(ABC):
     """Looks at one store, at most every `FRESH_S`. Safe for any number of threads."""
 
-    def __init__(
-        self, root: Path, *, floor_bytes: int = FLOOR_BYTES, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._root = root
-        self._floor_bytes = floor_bytes
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._looked_s: float | None = None
@@ -42,8 +40,26 @@ class StoreProbe:
                 self._looked_s, self._trouble = now, self._look()
             return self._trouble
 
+    @abstractmethod
     def free_bytes(self) -> int | None:
         """What may still be written to the store; None where nobody can say."""
+
+    @abstractmethod
+    def _look(self) -> str | None: ...
+
+
+class DirectoryProbe(StoreProbe):
+    """Of a directory: whether it can be written to, and has room."""
+
+    def __init__(
+        self, root: Path, *, floor_bytes: int = FLOOR_BYTES, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(clock)
+        self._root = root
+        self._floor_bytes = floor_bytes
+
+    def free_bytes(self) -> int:
+        """See `StoreProbe.free_bytes`."""
         return free_bytes(self._root)
 
     def _look(self) -> str | None:
@@ -58,10 +74,10 @@ class StoreProbe:
 
 
 class RemoteProbe(StoreProbe):
-    """Of a store that is reached over a network: whether it answers is all that it can be asked."""
+    """Of a store that is reached over a network: whether it answers."""
 
     def __init__(self, store: ArtifactStore) -> None:
-        super().__init__(Path())
+        super().__init__()
         self._store = store
 
     def free_bytes(self) -> None:
@@ -69,7 +85,7 @@ class RemoteProbe(StoreProbe):
 
     def _look(self) -> str | None:
         try:
-            self._store.exists("identity.json")
+            self._store.exists(identity.KEY)
         except OSError as error:
             return str(refusal(error) or error)
         return None
@@ -77,7 +93,7 @@ class RemoteProbe(StoreProbe):
 
 def probe_of(store: ArtifactStore) -> StoreProbe:
     """The one that suits the store."""
-    return StoreProbe(store.root) if isinstance(store, DirectoryStore) else RemoteProbe(store)
+    return DirectoryProbe(store.root) if isinstance(store, DirectoryStore) else RemoteProbe(store)
 
 
 def check(store: ArtifactStore) -> None:
@@ -111,7 +127,7 @@ def _check_exclusive(store: ArtifactStore, key: str) -> None:
 def opened(root: Path) -> DirectoryStore:
     """The store of a service; `UnusableStoreError` where the file system cannot do what a store needs.
 
-    One that is full or read-only at the moment is opened all the same: readiness says so, and work waits.
+    One that is full or read-only at the moment is opened all the same: readiness says so.
     """
     try:
         store = DirectoryStore(root)

@@ -77,7 +77,8 @@ class RedisBoard:
         return f"{self._namespace}:board:{judge}:{name}"
 
     def _keys(self, judge: str, *names: str) -> list[str]:
-        return [self._key(judge, name) for name in names]
+        """Of a script, in the order that it wants them: the clock, which all judges share, comes last."""
+        return [*(self._key(judge, name) for name in names), _clock(self._namespace)]
 
 
 class RedisBudget:
@@ -92,7 +93,7 @@ class RedisBudget:
     def take(self, name: str, *, per_minute: float) -> float:
         """See `Budget.take`."""
         with available():
-            return int(self._take(keys=self._keys(name), args=[per_minute])) / 1000
+            return int(self._take(keys=[*self._keys(name), _clock(self._namespace)], args=[per_minute])) / 1000
 
     def hold(self, name: str, seconds: float) -> None:
         """See `Budget.hold`."""
@@ -101,3 +102,7 @@ class RedisBudget:
 
     def _keys(self, name: str) -> list[str]:
         return [f"{self._namespace}:budget:{name}", f"{self._namespace}:budget:{name}:held"]
+
+
+def _clock(namespace: str) -> str:
+    return f"{namespace}:board:clock"

@@ -1,4 +1,7 @@
-"""Atomic scripts of board and budget. KEYS and ARGV are named in the first line of each; time is always Redis' own."""
+"""Atomic scripts of board and budget. KEYS and ARGV are named in the first line of each; time is always Redis' own.
+
+The last of KEYS is the clock, where the script needs the time.
+"""
 
 # The board's clock is that of Redis, but never goes back: where that does, by hours when it was ahead and is set right,
 # the board's goes on from where it was. What was leased meanwhile is over when its seconds have passed, not hours
@@ -6,14 +9,14 @@
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local clock = redis.call('HMGET', 'inpo:board:clock', 'last_ms', 'ahead_ms')
+local clock = redis.call('HMGET', KEYS[#KEYS], 'last_ms', 'ahead_ms')
 local ahead = tonumber(clock[2] or '0')
 if clock[1] and now + ahead < tonumber(clock[1]) then ahead = tonumber(clock[1]) - now end
 now = now + ahead
-redis.call('HSET', 'inpo:board:clock', 'last_ms', string.format('%d', now), 'ahead_ms', string.format('%d', ahead))
+redis.call('HSET', KEYS[#KEYS], 'last_ms', string.format('%d', now), 'ahead_ms', string.format('%d', ahead))
 """
 
-# KEYS open leased failed wanted · ARGV wanted_ms id…. Failed ids with their reasons, one after the other.
+# KEYS open leased failed wanted clock · ARGV wanted_ms id…. Failed ids with their reasons, one after the other.
 PUT = (
     _NOW
     + """
@@ -33,8 +36,8 @@ return failed
 """
 )
 
-# KEYS open leased failed wanted tokens stats · ARGV max_items lease_ms token. Expiry in ms, then the ids given away.
-# What nobody wants any more is taken off, what was leased too long is open again, before all others.
+# KEYS open leased failed wanted tokens stats clock · ARGV max_items lease_ms token. Expiry in ms, then the ids given
+# away. What nobody wants any more is taken off, what was leased too long is open again, before all others.
 LEASE = (
     _NOW
     + """
@@ -60,7 +63,7 @@ return given
 """
 )
 
-# KEYS open leased failed wanted tokens stats · ARGV id answered.
+# KEYS open leased failed wanted tokens stats clock · ARGV id answered.
 SETTLE = (
     _NOW
     + """
@@ -74,7 +77,7 @@ end
 """
 )
 
-# KEYS leased failed tokens stats · ARGV id token reason. 0 when the lease is somebody else's or over.
+# KEYS leased failed tokens stats clock · ARGV id token reason. 0 when the lease is somebody else's or over.
 FAIL = (
     _NOW
     + """
@@ -88,7 +91,7 @@ return 1
 """
 )
 
-# KEYS open leased failed stats. open, leased, failed, answered, silent_ms (-1: the judge was never here).
+# KEYS open leased failed stats clock. open, leased, failed, answered, silent_ms (-1: the judge was never here).
 COUNTS = (
     _NOW
     + """
@@ -101,8 +104,8 @@ return {
 """
 )
 
-# KEYS bucket held · ARGV per_minute. Milliseconds to wait, 0 when the request is counted. The bucket is idle after
-# it is full, and then forgotten.
+# KEYS bucket held clock · ARGV per_minute. Milliseconds to wait, 0 when the request is counted. The bucket is idle
+# after it is full, and then forgotten.
 TAKE = (
     _NOW
     + """

@@ -8,7 +8,7 @@ Exclusive creation is the store's own conditional put, nothing else: a service r
 import errno
 import secrets
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
@@ -98,11 +98,12 @@ class ObjectStore:
         return sorted(name for name in (PurePosixPath(path).name for path in paths) if not name.startswith("."))
 
     def remove(self, key: str) -> None:
-        """See `ArtifactStore.remove`. In the order of the names, so that what is last by name goes last."""
+        """See `ArtifactStore.remove`. Of a folder what is last by name goes last, whenever this is interrupted."""
         with self._answering():
-            obstore.delete(self._bucket, checked_key(key))
-            for chunk in obstore.list(self._bucket, key):
-                obstore.delete(self._bucket, sorted(item["path"] for item in chunk))
+            below = sorted(item["path"] for chunk in obstore.list(self._bucket, checked_key(key)) for item in chunk)
+            for paths in (key, below[:-1], below[-1:]):
+                with suppress(FileNotFoundError):  # some stores say so of what is not there
+                    obstore.delete(self._bucket, paths)
 
     def upload(self, key: str, path: Path) -> None:
         """A file as the object under a key that is nobody else's, in parts where it is large."""

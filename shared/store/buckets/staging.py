@@ -14,16 +14,18 @@ import secrets
 import shutil
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shared.contracts.weights import Manifest, WeightVersion
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import MissingArtifactError
 from shared.store.buckets.object_store import ObjectStore
-from shared.store.weights.manifests import MANIFEST, WeightsError, check_digest, verify
+from shared.store.weights.holding import hold, is_held, let_go
+from shared.store.weights.manifests import MANIFEST, WeightsError, check_digest, parsed_manifest, unfinished, verify
 from shared.store.weights.store import Candidate, folder_name, write_manifest
 
+_CANDIDATES = "candidates"
 IN_USE_S = 900.0
 """A version that was asked for within so many seconds may still be being read, and is not evicted."""
 
@@ -52,19 +54,17 @@ class StagedWeights:
     def manifest(self, version: WeightVersion) -> Manifest:
         """See `WeightStore.manifest`."""
         try:
-            manifest = Manifest.model_validate_json(self._store.read(f"{version.directory}/{MANIFEST}"))
+            return parsed_manifest(self._store.read(f"{version.directory}/{MANIFEST}"), version.directory)
         except MissingArtifactError:
-            raise WeightsError(f"{version.directory} has no {MANIFEST}: publishing did not finish") from None
-        except ValueError as error:
-            raise WeightsError(f"{version.directory}/{MANIFEST} is broken: {error}") from error
-        check_digest(manifest, version)
-        return manifest
+            raise unfinished(version.directory) from None
 
     def begin(self, run: str, number: int, half: int | None = None) -> Candidate:
         """See `WeightStore.begin`. The token behind the number is random: no two trainers ever make the same."""
+        self._forget_unfinished()
         token = secrets.token_hex(8)
-        path = self._folder / "candidates" / token
+        path = self._folder / _CANDIDATES / token
         path.mkdir(parents=True)
+        hold(path)
         return Candidate(run, number, half, f"{layout.weights(run)}/{folder_name(number, half)}-{token}", path)
 
     def finish(self, candidate: Candidate, *, parent: str | None, num_parameters: int) -> WeightVersion:
@@ -75,11 +75,13 @@ class StagedWeights:
                 self._store.upload(f"{candidate.key}/{file.name}", file)
         self._store.create(f"{candidate.key}/{MANIFEST}", (candidate.path / MANIFEST).read_bytes())
         self._stage(candidate.path, self._folder / version.digest)
+        let_go(candidate.path)
         return version
 
     def discard(self, candidate: Candidate) -> None:
         """See `WeightStore.discard`."""
         shutil.rmtree(candidate.path, ignore_errors=True)
+        let_go(candidate.path)
 
     def settled(self, version: WeightVersion) -> None:
         """See `WeightStore.settled`. Nothing of this machine holds a version."""
@@ -90,8 +92,10 @@ class StagedWeights:
 
     def _fetch(self, version: WeightVersion, path: Path) -> None:
         manifest = self.manifest(version)
+        check_digest(manifest, version)
         partial = self._folder / f".{version.digest}.{secrets.token_hex(4)}"
         partial.mkdir(parents=True)
+        hold(partial)
         try:
             for file in manifest.files:
                 self._store.download(f"{version.directory}/{file.name}", partial / file.name)
@@ -102,6 +106,7 @@ class StagedWeights:
             raise WeightsError(f"{version.directory} is incomplete: {error} is missing") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            let_go(partial)
 
     def _stage(self, source: Path, path: Path) -> None:
         with self._alone(path.name):
@@ -124,6 +129,13 @@ class StagedWeights:
             path.rename(gone)
             shutil.rmtree(gone)
             too_much -= sizes[path]
+
+    def _forget_unfinished(self) -> None:
+        """What processes that were killed were writing or fetching; a folder so young may not be held yet."""
+        for path in (*self._folder.glob(f"{_CANDIDATES}/*"), *self._folder.glob(".*.*/")):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > IN_USE_S and not is_held(path):
+                    shutil.rmtree(path)
 
     @contextmanager
     def _alone(self, digest: str) -> Generator[None]:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.contracts.records import Commit, Intent, PublishedWeights
+from shared.contracts.records import Commit, PublishedWeights
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import layout
+from shared.store.artifacts.runs import intent_in_force
 from shared.store.artifacts.store import DirectoryStore, read_model
 from shared.store.weights.holding import is_held
 
@@ -101,5 +102,5 @@ def _by_version(store: DirectoryStore, run: str, published: Iterable[WeightVersi
 
 
 def _cancelled(store: DirectoryStore, run: str) -> bool:
-    names = store.list(layout.intents(run))
-    return bool(names) and read_model(store, f"{layout.intents(run)}/{names[-1]}", Intent).action == "cancel"
+    intent = intent_in_force(store, run)
+    return intent is not None and intent.action == "cancel"

@@ -45,15 +45,24 @@ def read_manifest(directory: Path) -> Manifest:
     `NewerArtifactError` where another release wrote what is not understood here.
     """
     try:
-        data = (directory / MANIFEST).read_bytes()
+        return parsed_manifest((directory / MANIFEST).read_bytes(), str(directory))
     except FileNotFoundError:
-        raise WeightsError(f"{directory} has no {MANIFEST}: publishing did not finish") from None
+        raise unfinished(str(directory)) from None
+
+
+def parsed_manifest(data: bytes, directory: str) -> Manifest:
+    """The manifest of these bytes, which are those of a directory; errors as those of `read_manifest`."""
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         if reason := of_another_release(data, error):
             raise NewerArtifactError(f"{directory}/{MANIFEST} {reason}") from error
         raise WeightsError(f"{directory}/{MANIFEST} is broken: {error}") from error
+
+
+def unfinished(directory: str) -> WeightsError:
+    """What is wrong with a directory that has no manifest, which comes last."""
+    return WeightsError(f"{directory} has no {MANIFEST}: publishing did not finish")
 
 
 def check_digest(manifest: Manifest, version: WeightVersion) -> None:

@@ -1,6 +1,5 @@
 """The controller's REST API over the twins of store and queue: clear answers, never a 500."""
 
-import asyncio
 import json
 import tarfile
 from collections.abc import Iterator
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -22,6 +20,7 @@ from shared.runtime.http import readiness
 from shared.store.artifacts import layout
 from shared.store.artifacts.store import DirectoryStore, create_model
 from shared.store.queue.memory_queue import MemoryQueue
+from tests.support.asking import ask
 from tests.support.data import outside_data
 from tests.support.specs import a_spec_body
 
@@ -41,17 +40,8 @@ def app(tmp_path: Path, queue: MemoryQueue, loop: ReconcileLoop) -> FastAPI:
     return controller_app(ControllerSettings(), DirectoryStore(tmp_path / "store"), queue, queue, loop)
 
 
-def _call(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
-            return await client.request(method, path, **kwargs)
-
-    return asyncio.run(call())
-
-
 def _create(app: FastAPI, body: dict[str, Any]) -> dict[str, Any]:
-    response = _call(app, "POST", "/v1/runs", json=body)
+    response = ask(app, "POST", "/v1/runs", json=body)
     assert response.status_code == 201, response.text
     return response.json()
 
@@ -71,31 +61,31 @@ def test_a_created_run_is_active_listed_and_found(app: FastAPI, tmp_path: Path) 
         "waiting": None,
     }
     assert run["num_prompts"] == 12
-    assert [view["id"] for view in _call(app, "GET", "/v1/runs").json()["runs"]] == [run["id"]]
-    assert _call(app, "GET", f"/v1/runs/{run['id']}").json() == run
+    assert [view["id"] for view in ask(app, "GET", "/v1/runs").json()["runs"]] == [run["id"]]
+    assert ask(app, "GET", f"/v1/runs/{run['id']}").json() == run
 
 
 def test_a_second_run_waits_for_the_first(app: FastAPI, tmp_path: Path) -> None:
     first = _create(app, a_spec_body(tmp_path))
     second = _create(app, a_spec_body(tmp_path))
     assert (first["state"], second["state"]) == ("running", "queued")
-    cancelled = _call(app, "POST", f"/v1/runs/{first['id']}:cancel").json()
+    cancelled = ask(app, "POST", f"/v1/runs/{first['id']}:cancel").json()
     assert cancelled["state"] == "cancelled"
-    assert _call(app, "GET", f"/v1/runs/{second['id']}").json()["state"] == "running"
+    assert ask(app, "GET", f"/v1/runs/{second['id']}").json()["state"] == "running"
 
 
 def test_pause_and_resume_are_obeyed_and_refused_where_they_make_no_sense(
     app: FastAPI, loop: ReconcileLoop, queue: MemoryQueue, tmp_path: Path
 ) -> None:
     run = _create(app, a_spec_body(tmp_path))["id"]
-    assert _call(app, "POST", f"/v1/runs/{run}:pause").json()["state"] == "paused"
+    assert ask(app, "POST", f"/v1/runs/{run}:pause").json()["state"] == "paused"
     assert loop.reconcile() == 0
-    refused = _call(app, "POST", f"/v1/runs/{run}:pause")
+    refused = ask(app, "POST", f"/v1/runs/{run}:pause")
     assert (refused.status_code, refused.json()["detail"]) == (409, "cannot pause a run that is paused")
-    assert _call(app, "POST", f"/v1/runs/{run}:resume").json()["state"] == "running"
+    assert ask(app, "POST", f"/v1/runs/{run}:resume").json()["state"] == "running"
     assert loop.reconcile() + loop.reconcile() == 2
     assert queue.outstanding(run) == {f"{layout.base(run)}:train:00000"}
-    assert _call(app, "POST", f"/v1/runs/{run}:explode").status_code == 422
+    assert ask(app, "POST", f"/v1/runs/{run}:explode").status_code == 422
 
 
 def test_cancelling_forgets_the_runs_waiting_work(
@@ -105,7 +95,7 @@ def test_cancelling_forgets_the_runs_waiting_work(
     loop.reconcile()
     loop.reconcile()
     assert queue.outstanding(run)
-    _call(app, "POST", f"/v1/runs/{run}:cancel")
+    ask(app, "POST", f"/v1/runs/{run}:cancel")
     assert queue.outstanding(run) == set()
 
 
@@ -140,13 +130,13 @@ BAD_SPECS: list[tuple[str, Any, str]] = [
 def test_a_bad_spec_is_refused_naming_what_is_wrong(
     app: FastAPI, tmp_path: Path, field: str, value: Any, message: str
 ) -> None:
-    response = _call(app, "POST", "/v1/runs", json=a_spec_body(tmp_path, **{field: value}))
+    response = ask(app, "POST", "/v1/runs", json=a_spec_body(tmp_path, **{field: value}))
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
     assert problem["errors"]
     assert message in problem["detail"] + json.dumps(problem["errors"])
-    assert _call(app, "GET", "/v1/runs").json() == {"runs": [], "next": None}
+    assert ask(app, "GET", "/v1/runs").json() == {"runs": [], "next": None}
 
 
 def _adversarial_bodies() -> Iterator[bytes]:
@@ -159,7 +149,7 @@ def _adversarial_bodies() -> Iterator[bytes]:
 
 def test_no_body_of_the_json_test_suite_is_answered_with_a_500(app: FastAPI) -> None:
     statuses = {
-        _call(app, "POST", "/v1/runs", content=body, headers={"content-type": "application/json"}).status_code
+        ask(app, "POST", "/v1/runs", content=body, headers={"content-type": "application/json"}).status_code
         for body in _adversarial_bodies()
     }
     assert statuses <= {400, 413, 422}
@@ -168,32 +158,32 @@ def test_no_body_of_the_json_test_suite_is_answered_with_a_500(app: FastAPI) -> 
 def test_naughty_strings_are_refused_or_found_nowhere_in_every_place_of_a_path(app: FastAPI, tmp_path: Path) -> None:
     strings: list[str] = json.loads(outside_data("adversarial/blns.json").read_text())
     for text in strings[::5]:
-        name = _call(app, "POST", "/v1/runs", json=a_spec_body(tmp_path, name=text or "?"))
+        name = ask(app, "POST", "/v1/runs", json=a_spec_body(tmp_path, name=text or "?"))
         assert name.status_code in (201, 422), (text, name.text)
         path = f"/v1/runs/{quote(text or '?', safe='')}"
-        assert _call(app, "GET", path).status_code in (200, 307, 404, 422), text
+        assert ask(app, "GET", path).status_code in (200, 307, 404, 422), text
 
 
 def test_what_does_not_exist_is_a_404_problem(app: FastAPI) -> None:
     for path in ("/v1/runs/none", "/v1/runs/none/iterations", "/v1/runs/none/pairs", "/v1/nothing"):
-        response = _call(app, "GET", path)
+        response = ask(app, "GET", path)
         assert (response.status_code, response.json()["status"]) == (404, 404)
 
 
 def test_pairs_and_iterations_of_a_fresh_run_are_empty_but_there(app: FastAPI, tmp_path: Path) -> None:
     run = _create(app, a_spec_body(tmp_path))["id"]
-    assert _call(app, "GET", f"/v1/runs/{run}/pairs").json() == {
+    assert ask(app, "GET", f"/v1/runs/{run}/pairs").json() == {
         "iteration": 1,
         "total": 0,
         "offset": 0,
         "pairs": [],
         "problem": None,
     }
-    assert _call(app, "GET", f"/v1/runs/{run}/iterations").json()["iterations"] == [
+    assert ask(app, "GET", f"/v1/runs/{run}/iterations").json()["iterations"] == [
         {"iteration": 0, "commit": None, "evaluation": None, "problem": None}
     ]
-    assert _call(app, "GET", "/v1/weights").json() == {"weights": [], "damaged": []}
-    assert _call(app, "GET", f"/v1/runs/{run}/pairs?iteration=0").status_code == 422
+    assert ask(app, "GET", "/v1/weights").json() == {"weights": [], "damaged": []}
+    assert ask(app, "GET", f"/v1/runs/{run}/pairs?iteration=0").status_code == 422
 
 
 def test_what_is_left_out_is_counted_shown_in_part_and_paged(app: FastAPI, tmp_path: Path) -> None:
@@ -203,12 +193,12 @@ def test_what_is_left_out_is_counted_shown_in_part_and_paged(app: FastAPI, tmp_p
         file.write('{"prompt": "question number 0?"}\n' * 250)
     run = _create(app, body)
     assert (run["num_skipped"], len(run["skipped"])) == (250, 100)
-    page = _call(app, "GET", f"/v1/runs/{run['id']}/skipped?offset=240&limit=100").json()
+    page = ask(app, "GET", f"/v1/runs/{run['id']}/skipped?offset=240&limit=100").json()
     assert (page["total"], [item["id"] for item in page["skipped"]]) == (
         250,
         [f"prompts.jsonl:{number}" for number in range(253, 263)],
     )
-    of_iteration = _call(app, "GET", f"/v1/runs/{run['id']}/skipped?iteration=1").json()
+    of_iteration = ask(app, "GET", f"/v1/runs/{run['id']}/skipped?iteration=1").json()
     assert (of_iteration["total"], of_iteration["skipped"]) == (0, [])
 
 
@@ -220,13 +210,13 @@ def test_the_skipped_rows_of_an_older_releases_run_are_in_its_record(app: FastAP
     del record["num_skipped"]
     record["skipped"] = [{"id": f"p:{number}", "reason": "empty"} for number in range(150)]
     store.path(layout.run_record(run)).write_text(json.dumps(record))
-    page = _call(app, "GET", f"/v1/runs/{run}/skipped?offset=149").json()
+    page = ask(app, "GET", f"/v1/runs/{run}/skipped?offset=149").json()
     assert (page["total"], page["skipped"]) == (150, [{"id": "p:149", "reason": "empty"}])
 
 
 def test_a_bad_last_event_id_is_the_clients_error(app: FastAPI, tmp_path: Path) -> None:
     run = _create(app, a_spec_body(tmp_path))["id"]
-    response = _call(app, "GET", f"/v1/runs/{run}/events", headers={"Last-Event-ID": "not an id"})
+    response = ask(app, "GET", f"/v1/runs/{run}/events", headers={"Last-Event-ID": "not an id"})
     assert response.status_code == 400
 
 
@@ -238,10 +228,10 @@ def test_a_run_whose_artifacts_are_broken_fails_with_the_reason_and_the_next_one
     loop.reconcile()
     (tmp_path / "store" / layout.plan(layout.base(first))).write_text("{}")
     loop.reconcile()
-    broken = _call(app, "GET", "/v1/runs").json()["runs"][1]
+    broken = ask(app, "GET", "/v1/runs").json()["runs"][1]
     assert (broken["id"], broken["state"]) == (first, "failed")
     assert f"CorruptArtifactError: {layout.plan(layout.base(first))}" in broken["reason"]
-    assert _call(app, "GET", f"/v1/runs/{second}").json()["state"] == "running"
+    assert ask(app, "GET", f"/v1/runs/{second}").json()["state"] == "running"
 
 
 def test_a_run_record_that_cannot_be_read_hides_no_other_run(app: FastAPI, loop: ReconcileLoop, tmp_path: Path) -> None:
@@ -249,11 +239,11 @@ def test_a_run_record_that_cannot_be_read_hides_no_other_run(app: FastAPI, loop:
     broken.parent.mkdir(parents=True)
     broken.write_text("{")
     run = _create(app, a_spec_body(tmp_path))["id"]
-    states = {view["id"]: view["state"] for view in _call(app, "GET", "/v1/runs").json()["runs"]}
+    states = {view["id"]: view["state"] for view in ask(app, "GET", "/v1/runs").json()["runs"]}
     assert states == {run: "running", "broken-run": "unreadable"}
-    broken_run = _call(app, "GET", "/v1/runs/broken-run").json()
+    broken_run = ask(app, "GET", "/v1/runs/broken-run").json()
     assert (broken_run["spec"], layout.run_record("broken-run") in broken_run["reason"]) == (None, True)
-    assert _call(app, "POST", "/v1/runs/broken-run:cancel").status_code == 409
+    assert ask(app, "POST", "/v1/runs/broken-run:cancel").status_code == 409
     assert loop.reconcile() == 1
 
 
@@ -261,22 +251,22 @@ def test_readiness_names_the_reconcilers_trouble(
     app: FastAPI, loop: ReconcileLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "KEPT_S", 0.0)
-    assert _call(app, "GET", "/readyz").status_code == 200
+    assert ask(app, "GET", "/readyz").status_code == 200
     loop.last_error = "OSError: disk full"
-    response = _call(app, "GET", "/readyz")
+    response = ask(app, "GET", "/readyz")
     assert (response.status_code, "disk full" in response.json()["detail"]) == (503, True)
 
 
 def test_runs_are_listed_a_page_at_a_time(app: FastAPI, tmp_path: Path) -> None:
     created = [_create(app, a_spec_body(tmp_path, name=f"r{number}"))["id"] for number in range(3)]
-    newest_first = sorted(created, key=lambda run: _call(app, "GET", f"/v1/runs/{run}").json()["created_at"])[::-1]
-    first = _call(app, "GET", "/v1/runs?limit=2").json()
-    second = _call(app, "GET", f"/v1/runs?limit=2&before={first['next']}").json()
+    newest_first = sorted(created, key=lambda run: ask(app, "GET", f"/v1/runs/{run}").json()["created_at"])[::-1]
+    first = ask(app, "GET", "/v1/runs?limit=2").json()
+    second = ask(app, "GET", f"/v1/runs?limit=2&before={first['next']}").json()
     assert [view["id"] for view in first["runs"] + second["runs"]] == newest_first
     assert (len(first["runs"]), second["next"]) == (2, None)
-    refused = _call(app, "GET", "/v1/runs?before=nobody")
+    refused = ask(app, "GET", "/v1/runs?before=nobody")
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "before")
-    assert [_call(app, "GET", f"/v1/runs?limit={limit}").status_code for limit in (0, 501)] == [422, 422]
+    assert [ask(app, "GET", f"/v1/runs?limit={limit}").status_code for limit in (0, 501)] == [422, 422]
 
 
 @pytest.fixture
@@ -304,18 +294,18 @@ def committed(app: FastAPI, tmp_path: Path) -> str:
 def test_iterations_come_a_page_at_a_time_with_what_they_left_out(app: FastAPI, committed: str) -> None:
     """Row 0 and two iterations: pages of two rows and of one."""
     path = f"/v1/runs/{committed}/iterations?limit=2"
-    first, second = _call(app, "GET", path).json(), _call(app, "GET", f"{path}&offset=2").json()
+    first, second = ask(app, "GET", path).json(), ask(app, "GET", f"{path}&offset=2").json()
     assert [row["iteration"] for row in first["iterations"] + second["iterations"]] == [0, 1, 2]
     assert (first["next"], second["next"]) == (2, None)
     assert (first["skipped"], [item["id"] for item in second["skipped"]]) == ([], ["p1"])
-    assert _call(app, "GET", f"{path}&offset=3").json() == {"iterations": [], "skipped": [], "next": None}
+    assert ask(app, "GET", f"{path}&offset=3").json() == {"iterations": [], "skipped": [], "next": None}
 
 
 def test_digests_are_carried_only_when_they_are_asked_for(app: FastAPI, committed: str) -> None:
     path = f"/v1/runs/{committed}/iterations"
     proven = {layout.published(layout.half_step(committed, 1, 1)): "5f"}
     for query, digests in (("", {}), ("?digests=true", proven), ("?digests=false", {})):
-        assert _call(app, "GET", f"{path}{query}").json()["iterations"][1]["commit"]["digests"] == digests
+        assert ask(app, "GET", f"{path}{query}").json()["iterations"][1]["commit"]["digests"] == digests
 
 
 def test_a_committed_iteration_whose_artifacts_are_gone_is_a_row_that_says_so(
@@ -324,7 +314,7 @@ def test_a_committed_iteration_whose_artifacts_are_gone_is_a_row_that_says_so(
     gone = layout.published(layout.half_step(committed, 2, 1))
     (tmp_path / "store" / gone).unlink()
     (tmp_path / "store" / layout.commit(committed, 1)).write_text("{")
-    _, broken, bare = _call(app, "GET", f"/v1/runs/{committed}/iterations").json()["iterations"]
+    _, broken, bare = ask(app, "GET", f"/v1/runs/{committed}/iterations").json()["iterations"]
     assert broken["commit"] is None
     assert layout.commit(committed, 1) in broken["problem"]
     assert (bare["commit"]["num_pairs"], bare["problem"]) == (1, f"{gone} is gone")

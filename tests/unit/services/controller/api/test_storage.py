@@ -1,13 +1,10 @@
 """Storage that refuses is a status with a reason and a remedy; no request is answered by a 500."""
 
-import asyncio
 import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -17,6 +14,7 @@ from services.controller.runs.repository import RunRepository
 from services.controller.settings import ControllerSettings
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.memory_queue import MemoryQueue
+from tests.support.asking import ask
 from tests.support.specs import a_spec_body
 
 
@@ -30,15 +28,6 @@ def loop(tmp_path: Path) -> ReconcileLoop:
 def app(tmp_path: Path, loop: ReconcileLoop) -> FastAPI:
     queue = MemoryQueue(lambda: 0.0, lease_s=30.0)
     return controller_app(ControllerSettings(), DirectoryStore(tmp_path / "store"), queue, queue, loop)
-
-
-def call(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
-            return await client.request(method, path, **kwargs)
-
-    return asyncio.run(ask())
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -74,20 +63,20 @@ def test_creating_a_run_on_storage_that_refuses_is_a_status_with_reason_and_reme
     body = a_spec_body(tmp_path)
     with monkeypatch.context() as patch:
         refusing(patch, number)
-        answer = call(app, "POST", "/v1/runs", json=body, headers=headers)
+        answer = ask(app, "POST", "/v1/runs", json=body, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert reason in answer.json()["detail"]
     assert remedy in answer.json()["detail"]
     assert str(tmp_path) not in answer.text
     assert answer.json()["retryable"] is True
     assert int(answer.headers["retry-after"]) > 0
-    again = call(app, "POST", "/v1/runs", json=body, headers=headers)
+    again = ask(app, "POST", "/v1/runs", json=body, headers=headers)
     assert again.status_code == 201, again.text
 
 
 def test_readiness_names_a_store_that_refuses(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     refusing(monkeypatch, errno.ENOSPC)
-    answer = call(app, "GET", "/readyz")
+    answer = ask(app, "GET", "/readyz")
     assert answer.status_code == 503
     (part,) = answer.json()["errors"]
     assert part["field"] == "store"
@@ -96,15 +85,15 @@ def test_readiness_names_a_store_that_refuses(app: FastAPI, monkeypatch: pytest.
 
 def test_readiness_names_a_reconciler_that_has_ended(app: FastAPI, loop: ReconcileLoop) -> None:
     loop.last_error = "has ended"
-    assert call(app, "GET", "/readyz").json()["detail"] == "reconciler: has ended"
+    assert ask(app, "GET", "/readyz").json()["detail"] == "reconciler: has ended"
 
 
 def test_a_run_says_what_keeps_the_controller_from_going_on(app: FastAPI, loop: ReconcileLoop, tmp_path: Path) -> None:
-    run = call(app, "POST", "/v1/runs", json=a_spec_body(tmp_path)).json()["id"]
+    run = ask(app, "POST", "/v1/runs", json=a_spec_body(tmp_path)).json()["id"]
     loop.last_error = "the storage is full"
     told = "the controller waits: the storage is full"
-    assert call(app, "GET", f"/v1/runs/{run}").json()["progress"]["waiting"] == told
-    assert call(app, "GET", "/v1/runs").json()["runs"][0]["progress"]["waiting"] == told
+    assert ask(app, "GET", f"/v1/runs/{run}").json()["progress"]["waiting"] == told
+    assert ask(app, "GET", "/v1/runs").json()["runs"][0]["progress"]["waiting"] == told
 
 
 def test_an_error_of_the_system_that_is_not_about_storage_stays_a_500(
@@ -114,4 +103,4 @@ def test_an_error_of_the_system_that_is_not_about_storage_stays_a_500(
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(loop.repository, "page", broken)
-    assert call(app, "GET", "/v1/runs").status_code == 500
+    assert ask(app, "GET", "/v1/runs").status_code == 500

@@ -1,10 +1,8 @@
 """Promoting and rolling back over REST: committed versions only, with who and when, and never a gap in the history."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -16,6 +14,7 @@ from shared.contracts.weights import WeightVersion
 from shared.runtime.key_files import write_private
 from shared.store.artifacts.store import DirectoryStore
 from shared.store.queue.memory_queue import MemoryQueue
+from tests.support.asking import ask
 from tests.support.published import a_stored_run, commit_weights, weights_without_a_model
 
 
@@ -37,26 +36,23 @@ def an_app(store: DirectoryStore, **settings: Any) -> FastAPI:
     return controller_app(ControllerSettings(**settings), store, queue, queue, loop)
 
 
-def ask(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
-            return await client.request(method, f"/v1/weights{path}", **kwargs)
-
-    return asyncio.run(send())
-
-
 def test_a_promoted_version_is_current_until_it_is_rolled_back(
     store: DirectoryStore, versions: list[WeightVersion]
 ) -> None:
     app = an_app(store)
-    assert ask(app, "GET", "/promoted").json() == {"current": None, "history": [], "problem": None}
+    assert ask(app, "GET", "/v1/weights/promoted").json() == {"current": None, "history": [], "problem": None}
     for version in versions:
-        made = ask(app, "POST", f"/{version.name}:promote")
+        made = ask(app, "POST", f"/v1/weights/{version.name}:promote")
         assert (made.status_code, made.json()["version"]) == (200, version.model_dump()), made.text
-    current = ask(app, "GET", "/promoted").json()["current"]
+    current = ask(app, "GET", "/v1/weights/promoted").json()["current"]
     assert (current["version"]["number"], current["by"]) == (2, "this machine, without a key")
-    assert ask(app, "POST", ":rollback").json()["version"]["number"] == 1
-    assert [item["version"]["number"] for item in ask(app, "GET", "/promoted").json()["history"]] == [1, 2, 1, 0]
+    assert ask(app, "POST", "/v1/weights:rollback").json()["version"]["number"] == 1
+    assert [item["version"]["number"] for item in ask(app, "GET", "/v1/weights/promoted").json()["history"]] == [
+        1,
+        2,
+        1,
+        0,
+    ]
 
 
 def test_only_committed_versions_can_be_promoted(store: DirectoryStore, versions: list[WeightVersion]) -> None:
@@ -64,10 +60,10 @@ def test_only_committed_versions_can_be_promoted(store: DirectoryStore, versions
     app, run = an_app(store), versions[0].run
     weights_without_a_model(store, run, 3)
     for name, status in ((f"{run}@3", 404), (f"{run}@4", 404), ("another@0", 404), (run, 404), ("a@b@1", 422)):
-        response = ask(app, "POST", f"/{name}:promote")
+        response = ask(app, "POST", f"/v1/weights/{name}:promote")
         assert response.status_code in (status, 422), name
         assert response.headers["content-type"] == "application/problem+json"
-    assert ask(app, "GET", "/promoted").json()["current"] is None
+    assert ask(app, "GET", "/v1/weights/promoted").json()["current"] is None
 
 
 def test_weights_that_are_not_what_was_committed_are_not_promoted(
@@ -76,19 +72,19 @@ def test_weights_that_are_not_what_was_committed_are_not_promoted(
     app, version = an_app(store), versions[1]
     manifest = store.path(version.directory) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"sha256": "', '"sha256": "0'))
-    damaged = ask(app, "POST", f"/{version.name}:promote")
+    damaged = ask(app, "POST", f"/v1/weights/{version.name}:promote")
     assert (damaged.status_code, damaged.json()["title"]) == (409, "Weights damaged")
     manifest.unlink()
-    assert ask(app, "POST", f"/{version.name}:promote").status_code == 409
+    assert ask(app, "POST", f"/v1/weights/{version.name}:promote").status_code == 409
 
 
 def test_a_rollback_beyond_the_first_promotion_is_a_conflict(
     store: DirectoryStore, versions: list[WeightVersion]
 ) -> None:
     app = an_app(store)
-    assert ask(app, "POST", ":rollback").status_code == 409
-    ask(app, "POST", f"/{versions[0].name}:promote")
-    assert "nothing was promoted before" in ask(app, "POST", ":rollback").json()["detail"]
+    assert ask(app, "POST", "/v1/weights:rollback").status_code == 409
+    ask(app, "POST", f"/v1/weights/{versions[0].name}:promote")
+    assert "nothing was promoted before" in ask(app, "POST", "/v1/weights:rollback").json()["detail"]
 
 
 def test_the_history_says_which_key_asked_and_not_the_key(
@@ -99,7 +95,7 @@ def test_the_history_says_which_key_asked_and_not_the_key(
     app = an_app(store, api_key_file=keys)
     for key, status in (("looker", 403), ("operator-key", 200)):
         headers = {"Authorization": f"Bearer {key}"}
-        assert ask(app, "POST", f"/{versions[0].name}:promote", headers=headers).status_code == status
-    promoted = ask(app, "GET", "/promoted", headers={"Authorization": "Bearer looker"})
+        assert ask(app, "POST", f"/v1/weights/{versions[0].name}:promote", headers=headers).status_code == status
+    promoted = ask(app, "GET", "/v1/weights/promoted", headers={"Authorization": "Bearer looker"})
     assert promoted.json()["current"]["by"] == "key file, line 2"
     assert "operator-key" not in promoted.text

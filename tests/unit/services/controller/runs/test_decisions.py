@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from services.controller.reconciling.actions import perform
-from services.controller.reconciling.observer import Observer, intent_in_force
+from services.controller.reconciling.observer import Observer
 from services.controller.reconciling.reconciler import Fail
 from services.controller.runs.repository import NotNowError, RunRepository
 from shared.contracts.records import Intent
 from shared.store.artifacts import layout
 from shared.store.artifacts.memory_store import MemoryStore
 from shared.store.artifacts.requests import RequestIdentity
+from shared.store.artifacts.runs import intent_in_force
 from shared.store.artifacts.store import create_model
 from shared.store.queue.memory_queue import MemoryQueue
 from tests.support.specs import a_spec

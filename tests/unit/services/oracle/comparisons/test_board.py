@@ -1,6 +1,5 @@
 """Judges that fetch their questions: over the routes, on the twins of store and board."""
 
-import asyncio
 import errno
 from typing import Any
 
@@ -19,6 +18,7 @@ from shared.store.board.memory_board import MemoryBoard, MemoryBudget
 from shared.store.board.protocol import BoardCounts
 from shared.store.queue.memory_queue import ManualClock
 from shared.store.queue.protocol import QueueUnavailableError
+from tests.support import asking
 from tests.support.http_judges import ask
 
 
@@ -53,12 +53,7 @@ class StepRunner:
         return caught.value
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async def sent() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self._app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
-                return await client.request(method, path, **options)
-
-        return asyncio.run(sent())
+        return asking.ask(self._app, method, path, base_url="http://127.0.0.1:8001", **options)
 
     def lease(self, **changes: Any) -> list[dict[str, Any]]:
         body = {"judge": "anna", "max_items": 10, "lease_s": 60} | changes

@@ -1,6 +1,5 @@
 """`/v1/completions`: the promoted version answers or nobody does; runs go first; what is not offered is named."""
 
-import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from shared.contracts.rest.completions import CompletionResponse
 from shared.contracts.weights import WeightVersion
 from shared.store.artifacts import promotions
 from shared.store.artifacts.store import DirectoryStore
+from tests.support.asking import ask
 from tests.support.fake_engine import STOP, VOCAB_SIZE, FakeEngine, FakeTokenizer
 from tests.support.waiting import wait_until
 
@@ -39,12 +39,7 @@ class Service:
         promotions.promote(self.store, self.versions[number], by="test")
 
     def ask(self, method: str = "POST", path: str = "/v1/completions", **body: Any) -> httpx.Response:
-        async def send() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-                return await client.request(method, path, json=body if method == "POST" else None)
-
-        return asyncio.run(send())
+        return ask(self.app, method, path, json=body if method == "POST" else None)
 
     def answer(self, **body: Any) -> CompletionResponse:
         response = self.ask(**({"prompt": "once"} | body))

@@ -1,6 +1,5 @@
 """Keys and scopes: what a key file says, who is let in where, and that no error shows a key."""
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pydantic import SecretStr
 from shared.runtime.http.access import SCOPES, Keyring, read_keys, scope_of
 from shared.runtime.http.app import HttpSettings, create_app
 from shared.runtime.key_files import write_private
+from tests.support import asking
 
 FILE = """\
 # written by the operator
@@ -45,12 +45,7 @@ def an_app(settings: HttpSettings) -> FastAPI:
 
 def ask(app: FastAPI, method: str, path: str, key: str | None) -> httpx.Response:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-
-    async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://anywhere") as client:
-            return await client.request(method, path, headers=headers)
-
-    return asyncio.run(send())
+    return asking.ask(app, method, path, base_url="http://anywhere", headers=headers)
 
 
 def test_a_line_is_a_key_with_all_scopes_or_scopes_and_a_key(tmp_path: Path) -> None:

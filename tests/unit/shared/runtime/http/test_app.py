@@ -24,6 +24,7 @@ from shared.runtime.http.app import (
 )
 from shared.runtime.http.boundary import Boundary
 from shared.store.queue.protocol import QueueUnavailableError
+from tests.support.asking import ask
 from tests.support.data import outside_data
 
 JSON = {"content-type": "application/json"}
@@ -53,16 +54,6 @@ def an_app(settings: HttpSettings | None = None, **parts: str | None) -> FastAPI
         }[how]
 
     return app
-
-
-def ask(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    async def send() -> httpx.Response:
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1:8000"
-        ) as client:
-            return await client.request(method, path, **kwargs)
-
-    return asyncio.run(send())
 
 
 def assert_problem(response: httpx.Response, status: int) -> Mapping[str, Any]:

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -12,6 +11,7 @@ from starlette.types import Message
 
 from shared.runtime.http import boundary
 from shared.runtime.http.app import HttpSettings, create_app
+from tests.support.asking import ask
 
 KEYED = HttpSettings(api_key=SecretStr("open-sesame"))
 
@@ -25,15 +25,6 @@ def an_app(settings: HttpSettings | None = None) -> FastAPI:
         return len(body)
 
     return app
-
-
-def ask(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
-            return await client.request(method, path, **kwargs)
-
-    return asyncio.run(send())
 
 
 def status_unread(app: FastAPI, method: str, path: str) -> int:

@@ -219,6 +219,15 @@ def test_work_of_a_run_that_goes_on_is_done(action: Any) -> None:
     assert [event.type for event in bench.events()] == ["item_done"]
 
 
+def test_of_ten_thousand_intents_the_newest_decides_and_not_the_last_by_name() -> None:
+    """As text 9999 comes after 10000: a cancelled run would go on being worked on."""
+    bench = StepRunner(raising(AssertionError("must not run")))
+    create_model(bench.store, layout.intent(RUN, 9_999), Intent(action="resume"))
+    create_model(bench.store, layout.intent(RUN, 10_000), Intent(action="cancel"))
+    bench.work(bench.queue.take(work_item()))
+    assert [event.type for event in bench.events()] == ["item_dropped"]
+
+
 def test_an_unreadable_intent_neither_stops_nor_kills_the_worker() -> None:
     bench = StepRunner(nothing)
     bench.store.create(layout.intent(RUN, 1), b"{")

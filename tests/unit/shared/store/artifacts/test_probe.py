@@ -8,7 +8,7 @@ import pytest
 
 from shared.runtime.opening import open_store
 from shared.runtime.settings import Settings
-from shared.store.artifacts.probe import FRESH_S, StoreProbe, UnusableStoreError, opened
+from shared.store.artifacts.probe import FRESH_S, DirectoryProbe, UnusableStoreError, opened
 from shared.store.queue.memory_queue import ManualClock
 
 
@@ -25,7 +25,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> list[int
 
 
 def test_a_store_that_can_be_written_to_has_no_trouble_and_is_left_as_it_was(tmp_path: Path) -> None:
-    assert StoreProbe(tmp_path, floor_bytes=0).trouble() is None
+    assert DirectoryProbe(tmp_path, floor_bytes=0).trouble() is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -36,21 +36,21 @@ def test_a_store_that_refuses_is_in_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: str
 ) -> None:
     failing(monkeypatch, "fsync", number)
-    trouble = StoreProbe(tmp_path, floor_bytes=0).trouble()
+    trouble = DirectoryProbe(tmp_path, floor_bytes=0).trouble()
     assert trouble is not None
     assert trouble.startswith(f"the storage is {kind}: {os.strerror(number)}")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_too_little_room_is_trouble_before_the_disk_is_full(tmp_path: Path) -> None:
-    trouble = StoreProbe(tmp_path, floor_bytes=2**62).trouble()
+    trouble = DirectoryProbe(tmp_path, floor_bytes=2**62).trouble()
     assert trouble is not None
     assert "MiB left" in trouble
 
 
 def test_many_looks_within_a_moment_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ManualClock()
-    probe = StoreProbe(tmp_path, floor_bytes=0, clock=clock)
+    probe = DirectoryProbe(tmp_path, floor_bytes=0, clock=clock)
     calls = failing(monkeypatch, "fsync", errno.ENOSPC)
     for _ in range(50):
         assert probe.trouble() is not None

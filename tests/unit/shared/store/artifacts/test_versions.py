@@ -15,7 +15,7 @@ from shared.contracts.records import Commit, Intent, Prompt, PublishedWeights
 from shared.contracts.spec import ModelSpec
 from shared.store.artifacts import layout
 from shared.store.artifacts.memory_store import MemoryStore
-from shared.store.artifacts.plans import read_plan
+from shared.store.artifacts.runs import read_plan
 from shared.store.artifacts.store import CorruptArtifactError, NewerArtifactError, create_model, read_model
 from shared.store.artifacts.tables import read_table
 from shared.store.artifacts.versions import VERSION

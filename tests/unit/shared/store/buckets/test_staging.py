@@ -109,3 +109,20 @@ def test_two_candidates_of_a_version_never_share_a_folder(url: str, tmp_path: Pa
     one, two = weights.begin("run", 3, 1), weights.begin("run", 3, 1)
     assert one.key.startswith("runs/run/weights/0003.half-1-")
     assert (one.key, one.path) != (two.key, two.path)
+
+
+def test_what_killed_processes_left_on_this_machine_goes_and_what_is_held_stays(url: str, tmp_path: Path) -> None:
+    """A candidate and a fetch that nobody has touched for long go; a candidate that is being written stays."""
+    weights = a_machine(url, tmp_path)
+    written = weights.begin("run", 1)
+    candidate, fetch = tmp_path / "candidates" / "of-a-killed-trainer", tmp_path / f".{'0' * 64}.abcd"
+    for folder in (candidate, fetch):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+    old_s = candidate.stat().st_mtime - IN_USE_S - 1
+    for folder in (candidate, fetch, written.path):
+        os.utime(folder, (old_s, old_s))
+    weights.begin("run", 2)
+    assert not candidate.exists()
+    assert not fetch.exists()
+    assert written.path.exists()

@@ -1,13 +1,12 @@
 """The key in front of vLLM: asked for at every route, whatever the stock server would leave open."""
 
-import asyncio
 import importlib.util
 from typing import Any
 
-import httpx
 import pytest
 
 from services.policy.engines.vllm.serving import EXTENSION, KEY_CLASS
+from tests.support.asking import ask
 
 
 async def admin(scope: Any, receive: Any, send: Any) -> None:
@@ -30,11 +29,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def status(app: Any, path: str, headers: list[tuple[str, str]], method: str = "POST") -> int:
-    async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as client:
-            return await client.request(method, path, headers=headers)
-
-    return asyncio.run(send()).status_code
+    return ask(app, method, path, base_url="http://x", headers=headers).status_code
 
 
 PATHS = ["/collective_rpc", "/pause", "/sleep", "/update_weight_version", "/v1/completions", "/metrics", "/health/../x"]
